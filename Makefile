@@ -1,0 +1,46 @@
+# The two commands of the README, and their friends. Every target installs what it needs.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+INVOKE := $(VENV)/bin/invoke
+APT_PACKAGES := $(shell sed 's/\#.*//' packages.apt)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: lab test check format lock deps clean
+
+lab: deps
+	$(INVOKE) build-image
+	$(INVOKE) lab.up
+
+deps: $(VENV)/.locked
+	@missing=$$(dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(APT_PACKAGES) 2>&1 | grep -v '^ii ' || true); \
+	if [ -n "$$missing" ]; then \
+	  $(SUDO) apt-get update && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(APT_PACKAGES); \
+	fi
+
+$(VENV)/.locked: requirements.lock
+	python3 -m venv $(VENV) || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-venv && python3 -m venv --clear $(VENV); }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+check: $(VENV)/.locked
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest -q tests/unit
+
+test: deps check
+	$(VENV)/bin/pytest tests/image tests/lab
+
+format: $(VENV)/.locked
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+lock:
+	python3 -m venv .cache/lock && .cache/lock/bin/pip install -q pip-tools
+	.cache/lock/bin/pip-compile --quiet --all-extras --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .cache .lab out

@@ -1,0 +1,122 @@
+"""The one door to the machine: run() for programs, write_file() for files.
+
+Nothing else in xenpair starts a program to change something, or writes a file that has to survive a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import CommandError
+
+log = logging.getLogger("xenpair")
+
+DEFAULT_TIMEOUT = 120.0
+"""Seconds. Long enough for any single tool that we call on a slow node, short enough that a hang is noticed."""
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program left behind: its exit code and its decoded output."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    check: bool = True,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Output:
+    """Run a program to its end and return what it printed.
+
+    argv is a list, never a shell line. Standard input is /dev/null unless text is given; the environment is built from
+    scratch (LANG=C.UTF-8, a fixed PATH, HOME, plus env). The program gets a process group of its own: at the timeout
+    (seconds), or when this process is interrupted, the whole group is killed.
+
+    Raises CommandError when the program is missing, times out, or (with check) exits non-zero.
+    """
+    args = [os.fspath(a) for a in argv]
+    environment = {"LANG": "C.UTF-8", "PATH": SYSTEM_PATH, "HOME": os.environ.get("HOME", "/root"), **(env or {})}
+    log.debug("+ %s", shlex.join(args))
+    try:
+        process = subprocess.Popen(
+            args,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=environment,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise CommandError(args, None, "", what=f"cannot be started: {e.strerror}") from e
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        _, stderr = process.communicate()
+        raise CommandError(args, None, stderr, what=f"no end after {timeout:.0f} s, killed") from None
+    except BaseException:
+        kill_group(process)
+        raise
+    if check and process.returncode != 0:
+        raise CommandError(args, process.returncode, stderr)
+    return Output(process.returncode, stdout, stderr)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a program that was started in a session of its own, with all its children, and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def write_file(path: Path, content: str | bytes, *, mode: int = 0o644, parents: bool = True) -> bool:
+    """Replace a file atomically, so that a power cut leaves the old or the new content and nothing in between.
+
+    Temp file beside it, chmod before the content, fsync, rename, fsync of the directory. Returns False, and touches
+    nothing, when the file already has that content and mode.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & 0o7777 == mode and path.read_bytes() == data:
+            return False
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as f:
+            os.fchmod(f.fileno(), mode)
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        Path(name).rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return True

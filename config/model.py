@@ -1,0 +1,303 @@
+"""The model of one cluster: what cluster.yaml may say, with types, units and defaults.
+
+Every value here is in the unit that its docstring names; sizes are bytes and are written like 4G or 512M (powers of
+1024, as lvm and xl read them). Checks that look at more than one value live in config.checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"([1-9][0-9]*)([KMGT])")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( [^\n]*)?")
+_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def parse_size(value: object) -> int:
+    """Bytes of a size like 4G, 512M (K, M, G, T: powers of 1024). Raises ValueError for anything else."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a size; write a whole number and a unit of K, M, G or T, like 4G or 512M")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def format_size(size: int) -> str:
+    """The shortest exact way to write a number of bytes: 4G, 1536M."""
+    for unit, factor in reversed(_UNITS.items()):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size / _UNITS['K']:g}K"
+
+
+def _size_before(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 10 else parse_size(value)
+
+
+def _mac(value: str) -> str:
+    mac = value.lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        raise ValueError(f"{value!r} is not a MAC address; write six hex pairs, like 52:54:00:12:34:56")
+    if int(mac[:2], 16) & 1:
+        raise ValueError(f"{value!r} is a multicast MAC address; a network card's has an even first byte")
+    return mac
+
+
+def _host_name(value: str) -> str:
+    if not _HOST_LABEL.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is not a host name that heartbeat can compare with `uname -n`; "
+            "use lower-case letters, digits and inner hyphens, at most 63"
+        )
+    return value
+
+
+def _domain(value: str) -> str:
+    if not all(_HOST_LABEL.fullmatch(label) for label in value.split(".")):
+        raise ValueError(f"{value!r} is not a domain name; write it like example.org")
+    return value
+
+
+def _guest_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value):
+        raise ValueError(f"{value!r} is not a guest name; use a-z, 0-9 and hyphens, at most 32, no hyphen first")
+    return value
+
+
+def _ssh_key(value: str) -> str:
+    if not _SSH_KEY.fullmatch(value):
+        raise ValueError("not an SSH public key; paste the one line of a .pub file: `ssh-ed25519 AAAA... you@host`")
+    return value
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_size_before),
+    PlainSerializer(format_size, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]*[KMGT]$", "examples": ["4G", "512M"]}),
+]
+Mac = Annotated[str, AfterValidator(_mac)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+Domain = Annotated[str, AfterValidator(_domain)]
+GuestName = Annotated[str, AfterValidator(_guest_name)]
+SshKey = Annotated[str, AfterValidator(_ssh_key)]
+VolumeGroupName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Model(BaseModel):
+    """Base of every part: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ClusterSection(Model):
+    """What the pair is called."""
+
+    name: HostName
+    """Name of the cluster; names its secrets file too."""
+    domain: Domain
+    """DNS domain of the nodes."""
+
+
+class Debian(Model):
+    """What the dom0 image is made of."""
+
+    suite: Literal["trixie"] = "trixie"
+    """Debian release of the dom0."""
+    mirror: Literal["auto"] | Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "auto"
+    """auto: the mirrors that the build host's own apt uses; or the URL of a mirror that holds main and security."""
+    packages: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")], ...] = ()
+    """Further Debian packages for the dom0."""
+
+
+class Admin(Model):
+    """Who may log in to the dom0s. There are no passwords."""
+
+    ssh_keys: tuple[SshKey, ...] = ()
+    """Public keys that may log in as root."""
+
+
+class Dom0(Model):
+    """The hypervisor's and dom0's own share of each machine."""
+
+    memory: Size = 2 << 30
+    """Fixed memory of dom0 (Xen's dom0_mem)."""
+
+
+class Match(Model):
+    """Which machine is this node: all that is given must fit."""
+
+    mac: Mac | None = None
+    """MAC address of any of its network cards."""
+    serial: Annotated[str, Field(min_length=1)] | None = None
+    """DMI system serial number (dmidecode -s system-serial-number)."""
+    uuid: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")] | None = None
+    """DMI system UUID (dmidecode -s system-uuid)."""
+
+
+class Nics(Model):
+    """The two network cards, by MAC address."""
+
+    guest: Mac
+    """Card under the bridge that guests are plugged into."""
+    cluster: Mac
+    """Card of the server network: DRBD, heartbeat, the join."""
+
+
+class Addresses(Model):
+    """The node's own addresses, with prefix length."""
+
+    cluster: IPv4Interface
+    """On the cluster link, like 10.10.32.1/24."""
+    guest: IPv4Interface
+    """On the guest bridge, like 192.168.132.1/24."""
+
+
+class Bmc(Model):
+    """The node's management controller, which can cut its power."""
+
+    type: Literal["ipmi"] = "ipmi"
+    address: IPv4Address
+    port: Port = 623
+    user: str
+    password: Annotated[str, Field(pattern=r"^secret:[a-z0-9][a-z0-9-]*$")]
+    """secret:NAME; the password itself stands in the secrets file under bmc: NAME."""
+
+
+class DiskRule(Model):
+    """Which disk is meant: all that is given must fit, and exactly one disk may."""
+
+    serial: Annotated[str, Field(min_length=1)] | None = None
+    """Serial number as lsblk shows it; * and ? match as in a shell."""
+    wwn: Annotated[str, Field(min_length=1)] | None = None
+    """World wide name as lsblk shows it."""
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """Model as lsblk shows it; * and ? match as in a shell."""
+    min_size: Size | None = None
+    """Smallest size that fits."""
+    max_size: Size | None = None
+    """Largest size that fits."""
+
+
+class NodeDisks(Model):
+    """Disk rules of this node alone, in place of those under storage."""
+
+    system: DiskRule | None = None
+    backing: DiskRule | None = None
+
+
+class Node(Model):
+    """One of the two servers."""
+
+    name: HostName
+    match: Match
+    nics: Nics
+    addresses: Addresses
+    memory: Size
+    """RAM of the machine."""
+    disks: NodeDisks = NodeDisks()
+    bmc: Bmc | None = None
+
+
+class Network(Model):
+    """What both nodes know of the world outside."""
+
+    bridge: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,14}$")] = "xenbr0"
+    """Bridge over the guest card, which carries the node's guest address too."""
+    gateway: IPv4Address | None = None
+    """Default gateway, on the guest network."""
+    dns: tuple[IPv4Address, ...] = ()
+    """Name servers."""
+    join_port: Port = 7700
+    """TCP port of the join, on the cluster link only."""
+
+
+class Drbd(Model):
+    """The one replicated device. What the field's rules fix (protocol C, two primaries, ...) is not here."""
+
+    resource: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "r0"
+    port: Port = 7788
+    """TCP port of replication, on the cluster link only."""
+    max_rate: Size = 300 << 20
+    """Upper bound of resync, bytes a second (c-max-rate)."""
+
+
+class Storage(Model):
+    """From the disks to the volume group that the guests live on."""
+
+    system: DiskRule
+    """The disk that the dom0 is installed on."""
+    backing: DiskRule
+    """The disk below DRBD."""
+    drbd: Drbd = Drbd()
+    volume_group: VolumeGroupName = "data"
+
+
+class Heartbeat(Model):
+    """Timing of heartbeat, whole seconds, as in ha.cf."""
+
+    keepalive: Annotated[int, Field(ge=1)] = 2
+    """Between two beats."""
+    warntime: Annotated[int, Field(ge=1)] = 8
+    """Until a late beat is logged."""
+    deadtime: Annotated[int, Field(ge=1)] = 20
+    """Until a silent node is declared dead."""
+    initdead: Annotated[int, Field(ge=1)] = 60
+    """The same just after boot, when networks are slow to come up."""
+    port: Port = 694
+    """UDP port."""
+
+
+class Guest(Model):
+    """A Xen guest on a logical volume of the volume group."""
+
+    name: GuestName
+    memory: Size
+    vcpus: Annotated[int, Field(ge=1, le=128)] = 1
+    disk: Size
+    home: HostName
+    """Node that it runs on while both are up."""
+
+
+class Cluster(Model):
+    """The whole of cluster.yaml."""
+
+    cluster: ClusterSection
+    debian: Debian = Debian()
+    admin: Admin = Admin()
+    dom0: Dom0 = Dom0()
+    network: Network = Network()
+    nodes: tuple[Node, ...]
+    """Exactly two; the first one creates what must be created once (config.checks counts them)."""
+    storage: Storage
+    heartbeat: Heartbeat = Heartbeat()
+    guests: tuple[Guest, ...] = ()
+
+    def config_hash(self) -> str:
+        """sha256 (hex) over the meaning of the config: comments, order of keys and spelling of sizes do not count."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def node(self, name: str) -> Node:
+        """The node of that name; KeyError where there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def peer_of(self, name: str) -> Node:
+        """The other node."""
+        self.node(name)
+        return next(node for node in self.nodes if node.name != name)
+
+    def disk_rule(self, node: Node, which: Literal["system", "backing"]) -> DiskRule:
+        """The rule in force on that node: its own, else the one under storage."""
+        own: DiskRule | None = getattr(node.disks, which)
+        shared: DiskRule = getattr(self.storage, which)
+        return own or shared

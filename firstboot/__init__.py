@@ -1,0 +1,1 @@
+"""The node: from a fresh dom0 to a member of the formed pair, and the xenpair command."""

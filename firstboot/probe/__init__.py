@@ -1,0 +1,1 @@
+"""Pure parsers of what the machine says. Nothing here runs a program."""
