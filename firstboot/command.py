@@ -1,0 +1,141 @@
+"""The xenpair command of a node: what the administrator types, and what the units call."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from config.door import run
+from config.errors import XenpairError
+from firstboot.places import Places
+
+log = logging.getLogger("xenpair")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, act, and turn an error into one message and an exit code."""
+    arguments = _parser().parse_args(argv)
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    logging.basicConfig(level=level, format="xenpair: %(message)s", stream=sys.stderr)
+    if os.geteuid() != 0:
+        sys.stderr.write("xenpair: only root can ask this: run it as root\n")
+        return 1
+    action: Callable[[argparse.Namespace], int] = arguments.action
+    try:
+        return action(arguments)
+    except XenpairError as e:
+        sys.stderr.write(f"xenpair: {e}\n")
+        return e.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xenpair", description="One of the two nodes of a xenpair cluster.")
+    parser.add_argument("--verbose", action="store_true", help="show each program that is run")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    status = commands.add_parser("status", help="how this node is; exit 0 healthy, 2 degraded, 1 failed")
+    status.add_argument("--json", action="store_true", help="for scripts")
+    status.add_argument("--wait", action="store_true", help="return once the pair is formed, or first boot has failed")
+    status.set_defaults(action=_status)
+
+    plan = commands.add_parser("plan", help="the steps of first boot: done, next, later")
+    plan.set_defaults(action=_plan)
+
+    resume = commands.add_parser("resume", help="let first boot go on after what stopped it has been mended")
+    resume.set_defaults(action=_resume)
+
+    first_boot = commands.add_parser("first-boot", help="(the unit's) run first boot in the foreground")
+    first_boot.set_defaults(action=_first_boot)
+
+    storage = commands.add_parser("storage", help="(the unit's) bring the replicated storage up or down")
+    storage.add_argument("direction", choices=["up", "down"])
+    storage.set_defaults(action=_storage)
+
+    fence = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
+    fence.set_defaults(action=_fence_peer)
+    return parser
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from firstboot import status as node_status
+    from firstboot.node import this_node
+
+    places = Places()
+    if arguments.wait:
+        while node_status.firstboot_status(places).state not in ("done", "failed"):
+            time.sleep(1)
+    try:
+        now = node_status.status_of(this_node(places))
+    except XenpairError as e:
+        if places.formed.exists():
+            raise
+        log.debug("no identity yet: %s", e)
+        now = node_status.without_config(places, socket.gethostname())
+    sys.stdout.write((now.model_dump_json(indent=1) if arguments.json else node_status.as_text(now)) + "\n")
+    return now.exit_code
+
+
+def _plan(arguments: argparse.Namespace) -> int:  # noqa: ARG001  every action has the same signature
+    from firstboot.journal import Journal
+    from firstboot.plan import outline
+    from firstboot.runner import STEPS
+
+    journal = Journal(Places().journal)
+    done = [step.name for step in STEPS if journal.is_done(step.name)]
+    for number, step in enumerate(outline([(step.name, step.text) for step in STEPS], done), 1):
+        sys.stdout.write(f"{number}  {step.state:5}  {step.name:10} {step.text}\n")
+    return 0
+
+
+def _resume(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    if Places().formed.exists():
+        sys.stdout.write("first boot is done; nothing to resume\n")
+        return 0
+    run(["systemctl", "restart", "xenpair-firstboot.service"])
+    sys.stdout.write("first boot goes on; `xenpair status --wait` waits for it\n")
+    return 0
+
+
+def _first_boot(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    from firstboot.runner import first_boot
+
+    first_boot(Places())
+    return 0
+
+
+def _storage(arguments: argparse.Namespace) -> int:
+    from firstboot import storage
+    from firstboot.node import this_node
+    from firstboot.report import Reporter
+
+    places = Places()
+    node = this_node(places)
+    if arguments.direction == "down":
+        storage.take_down(node)
+        return 0
+    reporter = Reporter(places.at("run/xenpair/storage.json"), ("storage",))
+    reporter.begin("storage")
+    storage.bring_up(node, storage.recorded_sync(node), reporter.waiting)
+    if places.formed.exists():
+        storage.activate(node)
+    reporter.done("storage")
+    if places.formed.exists():
+        reporter.formed()
+    return 0
+
+
+def _fence_peer(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    # Exit 1: not fenced (drbd.conf(5) of 8.4, fence-peer). With resource-and-stonith, I/O stays frozen then.
+    log.error("the peer is not proven to be off, so it is not reported as fenced: I/O stays frozen")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""What can stop a node. Each of these is final for this attempt: nothing is guessed, nothing is forced."""
+
+from __future__ import annotations
+
+from config.errors import XenpairError
+
+
+class NodeError(XenpairError):
+    """Something on this node is not as it has to be."""
+
+
+class IdentityError(NodeError):
+    """This machine is none of the config's nodes, or more than one of them."""
+
+
+class BackingDiskError(NodeError):
+    """No disk, or more than one, fits the backing rule; or the one that fits holds something."""
+
+
+class StorageError(NodeError):
+    """DRBD or LVM is in a state from which no safe step leads on."""
+
+
+class JournalError(NodeError):
+    """The journal of first boot cannot be read."""
+
+
+class ProbeError(NodeError):
+    """A tool said something that we do not understand, so we do not act on it."""

@@ -1,0 +1,98 @@
+"""Eyes: run a tool that changes nothing, and hand its output to the parser in firstboot.probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from config.door import run
+from config.errors import CommandError
+from firstboot.errors import ProbeError
+from firstboot.plan import Machine
+from firstboot.probe.disks import LSBLK_COLUMNS, BlockDevice, Signature, parse_lsblk, parse_wipefs
+from firstboot.probe.drbd import UNCONFIGURED, DrbdState, Metadata, parse_dump_md, parse_proc_drbd
+from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
+from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
+from firstboot.probe.xen import Domain, parse_xl_list
+
+DRBD_DEVICE = Path("/dev/drbd0")
+"""The one replicated device; the LVM filter in the image names it too."""
+
+
+def nics() -> dict[str, str]:
+    """MAC address by interface name, of cards that are hardware (they have a device) and not ports of our making."""
+    found = {}
+    for interface in sorted(Path("/sys/class/net").iterdir()):
+        if (interface / "device").exists():
+            found[interface.name] = (interface / "address").read_text().strip().lower()
+    return found
+
+
+def machine() -> Machine:
+    """What this machine can be recognised by."""
+
+    def dmi(name: str) -> str:
+        try:
+            return Path("/sys/class/dmi/id", name).read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+    return Machine(nics(), dmi("product_serial"), dmi("product_uuid"))
+
+
+def block_devices() -> tuple[BlockDevice, ...]:
+    """All disks and what lies on them."""
+    return parse_lsblk(run(["lsblk", "--json", "--bytes", "--output", LSBLK_COLUMNS]).stdout)
+
+
+def signatures(device: str | Path) -> tuple[Signature, ...]:
+    """All signatures that libblkid knows on a device."""
+    return parse_wipefs(run(["wipefs", "--json", "--no-act", device]).stdout)
+
+
+def metadata(partition: str | Path) -> Metadata | None:
+    """The DRBD metadata of a detached partition, or None where there is none."""
+    output = run(["drbdmeta", "0", "v08", partition, "internal", "dump-md"], check=False)
+    if output.returncode == 0:
+        return parse_dump_md(output.stdout)
+    if "No valid meta data found" in output.stderr + output.stdout:
+        return None
+    raise ProbeError(f"drbdmeta dump-md of {partition}: exit code {output.returncode}: {output.stderr.strip()}")
+
+
+def drbd() -> DrbdState:
+    """The replicated device's state; Unconfigured where the module is not loaded."""
+    try:
+        return parse_proc_drbd(Path("/proc/drbd").read_text())
+    except FileNotFoundError:
+        return UNCONFIGURED
+
+
+def drbd_version() -> str:
+    """Of the loaded module, like 8.4.11."""
+    return Path("/sys/module/drbd/version").read_text().strip()
+
+
+def volume_groups() -> Mapping[str, VolumeGroup]:
+    """Volume groups on the replicated device, by name."""
+    output = run(["vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", VGS_OPTIONS])
+    return {group.name: group for group in parse_vgs(output.stdout)}
+
+
+def heartbeat(peer: str) -> HeartbeatState:
+    """How heartbeat sees itself and the peer."""
+    status = run(["cl_status", "hbstatus"], check=False).stdout
+    return parse_node_status(status, run(["cl_status", "nodestatus", peer], check=False).stdout)
+
+
+def domains() -> tuple[Domain, ...] | None:
+    """Running domains, or None where Xen does not answer: that is not the same as none."""
+    try:
+        return parse_xl_list(run(["xl", "list", "-l"], timeout=20).stdout)
+    except CommandError:
+        return None
+
+
+def package_version() -> str:
+    """Of the installed xenpair-firstboot."""
+    return run(["dpkg-query", "-W", "-f", "${Version}", "xenpair-firstboot"]).stdout.strip()

@@ -1,0 +1,52 @@
+"""Where things lie on a node. Tests point a Places at a directory of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """Paths below a root directory, which is / on a node."""
+
+    root: Path = Path("/")
+
+    def at(self, path: str) -> Path:
+        """A path like etc/hosts below the root."""
+        return self.root / path.lstrip("/")
+
+    @property
+    def config(self) -> Path:
+        """The cluster's config, copied from the seed medium."""
+        return self.at("etc/xenpair/cluster.yaml")
+
+    @property
+    def secrets(self) -> Path:
+        """The cluster's secrets, 0600."""
+        return self.at("etc/xenpair/secrets.yaml")
+
+    @property
+    def seed_keys(self) -> Path:
+        """Further keys that may log in as root, from the seed medium."""
+        return self.at("etc/xenpair/authorized_keys")
+
+    @property
+    def journal(self) -> Path:
+        """What first boot has begun and finished."""
+        return self.at("var/lib/xenpair/journal.jsonl")
+
+    @property
+    def join(self) -> Path:
+        """What the two nodes told each other in the join."""
+        return self.at("var/lib/xenpair/join.json")
+
+    @property
+    def formed(self) -> Path:
+        """Exists once first boot is done."""
+        return self.at("var/lib/xenpair/formed")
+
+    @property
+    def progress(self) -> Path:
+        """Where first boot stands right now; gone at the next boot."""
+        return self.at("run/xenpair/progress.json")

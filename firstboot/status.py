@@ -1,0 +1,160 @@
+"""What `xenpair status` says: one record of this node, and how healthy that is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from firstboot import observe
+from firstboot.node import ThisNode
+from firstboot.places import Places
+from firstboot.probe.drbd import DrbdState
+from firstboot.probe.heartbeat import HeartbeatState
+from firstboot.report import Progress, State, read_progress
+
+EXIT_HEALTHY, EXIT_FAILED, EXIT_DEGRADED = 0, 1, 2
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FirstBootStatus(_Record):
+    """state: running, waiting, failed or done; step and error: where it stands and why; resumed_at: or empty."""
+
+    state: State
+    step: str = ""
+    error: str = ""
+    resumed_at: str = ""
+
+
+class DrbdStatus(_Record):
+    """DRBD's own words."""
+
+    connection: str
+    role: str
+    peer_role: str
+    disk: str
+    peer_disk: str
+
+
+class LvmStatus(_Record):
+    """Name of the volume group where this node sees it on the replicated device, else null; its change counter."""
+
+    volume_group: str | None
+    seqno: int | None = None
+
+
+class HeartbeatStatus(_Record):
+    """stopped, starting, alone or up."""
+
+    state: HeartbeatState
+
+
+class GuestStatus(_Record):
+    """running_on: this node's name, or null where it does not run here or Xen does not answer."""
+
+    name: str
+    home: str
+    running_on: str | None
+
+
+class Status(_Record):
+    """One node's view."""
+
+    node: str
+    health: Literal["healthy", "degraded", "failed"]
+    firstboot: FirstBootStatus
+    drbd: DrbdStatus
+    lvm: LvmStatus
+    heartbeat: HeartbeatStatus
+    guests: tuple[GuestStatus, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 healthy, 2 degraded, 1 failed."""
+        return {"healthy": EXIT_HEALTHY, "degraded": EXIT_DEGRADED, "failed": EXIT_FAILED}[self.health]
+
+
+def health(
+    firstboot: State, drbd: DrbdState, group_seen: bool, heartbeat: HeartbeatState
+) -> Literal["healthy", "degraded", "failed"]:
+    """failed: this node cannot serve. degraded: it can, or will by itself, and something is missing. Else healthy."""
+    if firstboot == "failed":
+        return "failed"
+    if firstboot == "done" and (drbd.disk in ("Failed", "Diskless") or drbd.connection == "StandAlone"):
+        return "failed"
+    roles = (drbd.role, drbd.peer_role)
+    whole = drbd.both_up_to_date and roles == ("Primary", "Primary") and not drbd.suspended
+    return "healthy" if firstboot == "done" and whole and group_seen and heartbeat == "up" else "degraded"
+
+
+def firstboot_status(places: Places) -> FirstBootStatus:
+    """From the formed mark, else from the progress of this boot."""
+    progress = read_progress(places.progress) or Progress("running")
+    if places.formed.exists():
+        return FirstBootStatus(state="done", resumed_at=progress.resumed_at)
+    return FirstBootStatus(
+        state=progress.state, step=progress.step, error=progress.error, resumed_at=progress.resumed_at
+    )
+
+
+def status_of(node: ThisNode) -> Status:
+    """Look at this node now. Raises ProbeError or CommandError where a tool says what we do not understand."""
+    first_boot, drbd = firstboot_status(node.places), observe.drbd()
+    groups = observe.volume_groups() if drbd.role == "Primary" else {}
+    group = groups.get(node.cluster.storage.volume_group)
+    heartbeat = observe.heartbeat(node.peer.name)
+    running = {domain.name for domain in observe.domains() or ()} if node.cluster.guests else set()
+    return Status(
+        node=node.me.name,
+        health=health(first_boot.state, drbd, group is not None, heartbeat),
+        firstboot=first_boot,
+        drbd=DrbdStatus(
+            connection=drbd.connection,
+            role=drbd.role,
+            peer_role=drbd.peer_role,
+            disk=drbd.disk,
+            peer_disk=drbd.peer_disk,
+        ),
+        lvm=LvmStatus(volume_group=group.name if group else None, seqno=group.seqno if group else None),
+        heartbeat=HeartbeatStatus(state=heartbeat),
+        guests=tuple(
+            GuestStatus(name=g.name, home=g.home, running_on=node.me.name if g.name in running else None)
+            for g in node.cluster.guests
+        ),
+    )
+
+
+def without_config(places: Places, host: str) -> Status:
+    """The status of a node that has no config, or cannot tell which node it is."""
+    return Status(
+        node=host,
+        health="failed" if firstboot_status(places).state == "failed" else "degraded",
+        firstboot=firstboot_status(places),
+        drbd=DrbdStatus(
+            connection="Unconfigured", role="Unknown", peer_role="Unknown", disk="DUnknown", peer_disk="DUnknown"
+        ),
+        lvm=LvmStatus(volume_group=None),
+        heartbeat=HeartbeatStatus(state="stopped"),
+    )
+
+
+def as_text(status: Status) -> str:
+    """A few lines for people."""
+    first = status.firstboot
+    where = " ".join(part for part in (first.state, first.step and f"at {first.step}") if part)
+    lines = [
+        f"{status.node}: {status.health}",
+        f"  first boot   {where}" + (f" (resumed at {first.resumed_at})" if first.resumed_at else ""),
+    ]
+    lines += [f"               {line}" for line in first.error.splitlines()]
+    drbd = status.drbd
+    lines += [
+        f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}",
+        f"  LVM          {status.lvm.volume_group or 'volume group not seen'}",
+        f"  heartbeat    {status.heartbeat.state}",
+    ]
+    lines += [f"  guest        {g.name}: home {g.home}, {g.running_on or 'not here'}" for g in status.guests]
+    return "\n".join(lines)

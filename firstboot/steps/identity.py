@@ -1,0 +1,40 @@
+"""Who this node is: host name, both nodes in /etc/hosts, files before DNS."""
+
+from __future__ import annotations
+
+import socket
+from typing import ClassVar
+
+from config.door import run, write_file
+from firstboot.steps import Work
+
+FILES = {
+    "etc/hosts": 0o644,
+    "etc/nsswitch.conf": 0o644,
+    "etc/resolv.conf": 0o644,
+    "etc/sysctl.d/60-xenpair.conf": 0o644,
+}
+
+
+class Identity:
+    """Names."""
+
+    name: ClassVar[str] = "identity"
+    text: ClassVar[str] = "host name, /etc/hosts with both nodes, nsswitch"
+
+    def check(self, work: Work) -> bool:
+        """The running and the stored host name are the config's, and heartbeat can compare them."""
+        node = work.node
+        try:
+            stored = node.places.at("etc/hostname").read_text().strip()
+        except FileNotFoundError:
+            stored = ""
+        return stored == socket.gethostname() == node.me.name and node.is_deployed(FILES)
+
+    def apply(self, work: Work) -> None:
+        """Write the files, and set the name of the running system."""
+        node = work.node
+        node.deploy(FILES)
+        write_file(node.places.at("etc/hostname"), node.me.name + "\n")
+        socket.sethostname(node.me.name)
+        run(["sysctl", "--quiet", "--load", node.places.at("etc/sysctl.d/60-xenpair.conf")])

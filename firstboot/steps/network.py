@@ -1,0 +1,63 @@
+"""The two links: the cluster card with its address, the guest card under the bridge, and what may come in."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from config.door import run
+from config.model import Addresses
+from firstboot.errors import NodeError
+from firstboot.steps import Work
+
+FILES = {
+    "etc/systemd/network/10-cluster.network": 0o644,
+    "etc/systemd/network/10-guest.network": 0o644,
+    "etc/systemd/network/20-bridge.netdev": 0o644,
+    "etc/systemd/network/20-bridge.network": 0o644,
+    "etc/nftables.conf": 0o755,
+}
+LIMIT = 60.0
+"""Seconds for networkd to give both links their addresses; local work, so minutes would mean that it failed."""
+
+
+class Network:
+    """Addresses and the packet filter."""
+
+    name: ClassVar[str] = "network"
+    text: ClassVar[str] = "cluster card with its address, guest card under the bridge, packet filter"
+
+    def check(self, work: Work) -> bool:
+        """Files are there, both addresses are up, the guest card is a port of the bridge, the filter is loaded."""
+        node = work.node
+        return (
+            node.is_deployed(FILES)
+            and _has_addresses(node.me.addresses, node.nics.cluster, node.cluster.network.bridge)
+            and Path(f"/sys/class/net/{node.cluster.network.bridge}/brif/{node.nics.guest}").exists()
+            and run(["nft", "list", "table", "inet", "xenpair"], check=False).returncode == 0
+        )
+
+    def apply(self, work: Work) -> None:
+        """Filter first, so that no link is ever up without it."""
+        node = work.node
+        node.deploy(FILES)
+        run(["systemctl", "enable", "--quiet", "nftables.service", "systemd-networkd.service"])
+        run(["nft", "-f", node.places.at("etc/nftables.conf")])
+        run(["systemctl", "start", "systemd-networkd.service"])
+        run(["networkctl", "reload"])
+        deadline = time.monotonic() + LIMIT
+        while not _has_addresses(node.me.addresses, node.nics.cluster, node.cluster.network.bridge):
+            if time.monotonic() > deadline:
+                raise NodeError(
+                    f"networkd has not configured {node.nics.cluster} and {node.cluster.network.bridge} "
+                    f"within {LIMIT:.0f} s",
+                    hint="see `networkctl status` and `journalctl -u systemd-networkd`",
+                )
+            time.sleep(0.5)
+
+
+def _has_addresses(addresses: Addresses, cluster: str, bridge: str) -> bool:
+    seen = run(["ip", "-brief", "-4", "address"]).stdout.splitlines()
+    by_name = {line.split()[0]: line.split()[2:] for line in seen if line.split()}
+    return str(addresses.cluster) in by_name.get(cluster, []) and str(addresses.guest) in by_name.get(bridge, [])

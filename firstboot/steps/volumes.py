@@ -1,0 +1,40 @@
+"""LVM: the volume group on the replicated device, created on one node only and seen from both."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from config.door import run
+from firstboot import observe, plan, storage
+from firstboot.steps import Work
+
+
+class Volumes:
+    """pvcreate and vgcreate, or a look at what the peer has created."""
+
+    name: ClassVar[str] = "lvm"
+    text: ClassVar[str] = "volume group on the replicated device: created by the first node, scanned by the second"
+
+    def check(self, work: Work) -> bool:
+        """This node sees the group on the replicated device."""
+        group = observe.volume_groups().get(work.node.cluster.storage.volume_group)
+        return group is not None and group.physical_volume == str(observe.DRBD_DEVICE)
+
+    def apply(self, work: Work) -> None:
+        """Create, or wait for the node that does."""
+        name = work.node.cluster.storage.volume_group
+        sync = storage.recorded_sync(work.node)
+        while True:
+            present = self.check(work)
+            found = () if present else observe.signatures(observe.DRBD_DEVICE)
+            match plan.volume_group(present, sync, work.node.first, found):
+                case plan.UseVolumeGroup():
+                    storage.activate(work.node)
+                    return
+                case plan.CreateVolumeGroup():
+                    run(["pvcreate", "--yes", observe.DRBD_DEVICE])
+                    run(["vgcreate", name, observe.DRBD_DEVICE])
+                case plan.Wait(reason):
+                    work.waiting(reason)
+                    time.sleep(1)
