@@ -102,6 +102,8 @@ class JoinAgent:
                     self._on_facts(converse(connection, self._terms, client=True))
             except JoinRefusedError as e:
                 self._refuse(f"{self._address(self._terms.peer)[0]}: {e.message}")
+            except ConnectionResetError:
+                self._refuse(f"{self._address(self._terms.peer)[0]} hung up on this node; its console says why")
             except OSError as e:
                 log.debug("join: %s", e)
             self._stop.wait(RETRY)

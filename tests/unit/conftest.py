@@ -1,0 +1,43 @@
+"""Unit tests start no program that they do not name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config import door
+from config.loader import load
+from config.model import Cluster
+
+CAPTURED = Path(__file__).parent / "captured"
+EXAMPLE = Path(__file__).parents[2] / "config" / "cluster.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _no_unexpected_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that runs programs through the door says so with the fixture real_programs."""
+    if "real_programs" in request.fixturenames:
+        return
+
+    def refuse(argv: object, **_: object) -> None:
+        raise AssertionError(f"this unit test started a program: {argv}")
+
+    monkeypatch.setattr(door.subprocess, "Popen", refuse)
+
+
+@pytest.fixture
+def real_programs() -> None:
+    """Allow the test to start programs."""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The example pair."""
+    return load(EXAMPLE).cluster
+
+
+@pytest.fixture
+def captured() -> Path:
+    """Directory of output captured from the real tools."""
+    return CAPTURED
