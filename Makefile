@@ -38,8 +38,8 @@ format: $(VENV)/.locked
 	$(VENV)/bin/ruff check --fix .
 
 lock:
-	python3 -m venv .cache/lock && .cache/lock/bin/pip install -q pip-tools
-	.cache/lock/bin/pip-compile --quiet --all-extras --generate-hashes --strip-extras --no-emit-index-url \
+	python3 -m venv .cache/pip-tools && .cache/pip-tools/bin/pip install -q pip-tools
+	.cache/pip-tools/bin/pip-compile --quiet --all-extras --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
 clean:

@@ -11,10 +11,23 @@ import re
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from config.findings import shown
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([1-9][0-9]*)([KMGT])")
+_SIZE = re.compile(r"([1-9][0-9]{0,11})([KMGT])")
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( [^\n]*)?")
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -24,7 +37,8 @@ def parse_size(value: object) -> int:
     """Bytes of a size like 4G, 512M (K, M, G, T: powers of 1024). Raises ValueError for anything else."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is not a size; write a whole number and a unit of K, M, G or T, like 4G or 512M")
+        text = shown(str(value))
+        raise ValueError(f"{text} is not a size; write a whole number and a unit of K, M, G or T, like 4G or 512M")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -40,19 +54,26 @@ def _size_before(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 10 else parse_size(value)
 
 
+def _whole_number(value: object) -> object:
+    """The loader hands over texts, and pydantic alone would take 2_0, 20.0 and 020 for 20."""
+    if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a whole number; write it in plain digits, like 20")
+    return value
+
+
 def _mac(value: str) -> str:
     mac = value.lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
-        raise ValueError(f"{value!r} is not a MAC address; write six hex pairs, like 52:54:00:12:34:56")
+        raise ValueError(f"{shown(value)} is not a MAC address; write six hex pairs, like 52:54:00:12:34:56")
     if int(mac[:2], 16) & 1:
-        raise ValueError(f"{value!r} is a multicast MAC address; a network card's has an even first byte")
+        raise ValueError(f"{shown(value)} is a multicast MAC address; a network card's has an even first byte")
     return mac
 
 
 def _host_name(value: str) -> str:
     if not _HOST_LABEL.fullmatch(value):
         raise ValueError(
-            f"{value!r} is not a host name that heartbeat can compare with `uname -n`; "
+            f"{shown(value)} is not a host name that heartbeat can compare with `uname -n`; "
             "use lower-case letters, digits and inner hyphens, at most 63"
         )
     return value
@@ -60,13 +81,13 @@ def _host_name(value: str) -> str:
 
 def _domain(value: str) -> str:
     if not all(_HOST_LABEL.fullmatch(label) for label in value.split(".")):
-        raise ValueError(f"{value!r} is not a domain name; write it like example.org")
+        raise ValueError(f"{shown(value)} is not a domain name; write it like example.org")
     return value
 
 
 def _guest_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value):
-        raise ValueError(f"{value!r} is not a guest name; use a-z, 0-9 and hyphens, at most 32, no hyphen first")
+        raise ValueError(f"{shown(value)} is not a guest name; use a-z, 0-9 and hyphens, at most 32, no hyphen first")
     return value
 
 
@@ -76,11 +97,18 @@ def _ssh_key(value: str) -> str:
     return value
 
 
+class _SizeSchema:
+    """What editors are told of a size. WithJsonSchema would share one dict, into which pydantic writes defaults."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": "^[1-9][0-9]{0,11}[KMGT]$", "examples": ["4G", "512M"]}
+
+
 Size = Annotated[
     int,
     BeforeValidator(_size_before),
     PlainSerializer(format_size, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]*[KMGT]$", "examples": ["4G", "512M"]}),
+    _SizeSchema(),
 ]
 Mac = Annotated[str, AfterValidator(_mac)]
 HostName = Annotated[str, AfterValidator(_host_name)]
@@ -88,7 +116,10 @@ Domain = Annotated[str, AfterValidator(_domain)]
 GuestName = Annotated[str, AfterValidator(_guest_name)]
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
 VolumeGroupName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Port = Annotated[WholeNumber, Field(ge=1, le=65535)]
+Seconds = Annotated[WholeNumber, Field(ge=1)]
+DiskText = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Model(BaseModel):
@@ -164,9 +195,13 @@ class Bmc(Model):
     """The node's management controller, which can cut its power."""
 
     type: Literal["ipmi"] = "ipmi"
+    """Protocol it speaks: IPMI 2.0 over LAN (ipmitool's lanplus)."""
     address: IPv4Address
+    """Its own address, which the peer reaches."""
     port: Port = 623
-    user: str
+    """UDP port of RMCP+."""
+    user: Annotated[str, Field(min_length=1, max_length=16)]
+    """User name, as IPMI 2.0 limits it: at most 16 characters."""
     password: Annotated[str, Field(pattern=r"^secret:[a-z0-9][a-z0-9-]*$")]
     """secret:NAME; the password itself stands in the secrets file under bmc: NAME."""
 
@@ -174,11 +209,11 @@ class Bmc(Model):
 class DiskRule(Model):
     """Which disk is meant: all that is given must fit, and exactly one disk may."""
 
-    serial: Annotated[str, Field(min_length=1)] | None = None
+    serial: DiskText | None = None
     """Serial number as lsblk shows it; * and ? match as in a shell."""
-    wwn: Annotated[str, Field(min_length=1)] | None = None
+    wwn: DiskText | None = None
     """World wide name as lsblk shows it."""
-    model: Annotated[str, Field(min_length=1)] | None = None
+    model: DiskText | None = None
     """Model as lsblk shows it; * and ? match as in a shell."""
     min_size: Size | None = None
     """Smallest size that fits."""
@@ -190,20 +225,28 @@ class NodeDisks(Model):
     """Disk rules of this node alone, in place of those under storage."""
 
     system: DiskRule | None = None
+    """The disk that this node's dom0 is installed on."""
     backing: DiskRule | None = None
+    """The disk below DRBD on this node."""
 
 
 class Node(Model):
     """One of the two servers."""
 
     name: HostName
+    """Host name, as `uname -n` prints it."""
     match: Match
+    """How the machine is recognised."""
     nics: Nics
+    """Its two network cards."""
     addresses: Addresses
+    """Its address on each of the two networks."""
     memory: Size
     """RAM of the machine."""
     disks: NodeDisks = NodeDisks()
+    """Disk rules of its own."""
     bmc: Bmc | None = None
+    """Its management controller; both nodes have one, or neither."""
 
 
 class Network(Model):
@@ -223,6 +266,7 @@ class Drbd(Model):
     """The one replicated device. What the field's rules fix (protocol C, two primaries, ...) is not here."""
 
     resource: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "r0"
+    """Name of the DRBD resource."""
     port: Port = 7788
     """TCP port of replication, on the cluster link only."""
     max_rate: Size = 300 << 20
@@ -237,19 +281,21 @@ class Storage(Model):
     backing: DiskRule
     """The disk below DRBD."""
     drbd: Drbd = Drbd()
+    """The replicated device between them."""
     volume_group: VolumeGroupName = "data"
+    """Name of the volume group on it."""
 
 
 class Heartbeat(Model):
     """Timing of heartbeat, whole seconds, as in ha.cf."""
 
-    keepalive: Annotated[int, Field(ge=1)] = 2
+    keepalive: Seconds = 2
     """Between two beats."""
-    warntime: Annotated[int, Field(ge=1)] = 8
+    warntime: Seconds = 8
     """Until a late beat is logged."""
-    deadtime: Annotated[int, Field(ge=1)] = 20
+    deadtime: Seconds = 20
     """Until a silent node is declared dead."""
-    initdead: Annotated[int, Field(ge=1)] = 60
+    initdead: Seconds = 60
     """The same just after boot, when networks are slow to come up."""
     port: Port = 694
     """UDP port."""
@@ -259,9 +305,13 @@ class Guest(Model):
     """A Xen guest on a logical volume of the volume group."""
 
     name: GuestName
+    """Name of the guest, and of its logical volume."""
     memory: Size
-    vcpus: Annotated[int, Field(ge=1, le=128)] = 1
+    """Its RAM."""
+    vcpus: Annotated[WholeNumber, Field(ge=1, le=128)] = 1
+    """Virtual CPUs."""
     disk: Size
+    """Size of its logical volume."""
     home: HostName
     """Node that it runs on while both are up."""
 
@@ -270,15 +320,23 @@ class Cluster(Model):
     """The whole of cluster.yaml."""
 
     cluster: ClusterSection
+    """Name and domain of the pair."""
     debian: Debian = Debian()
+    """What the dom0 is made of."""
     admin: Admin = Admin()
+    """Who may log in."""
     dom0: Dom0 = Dom0()
+    """Dom0's share of each machine."""
     network: Network = Network()
-    nodes: tuple[Node, ...]
-    """Exactly two; the first one creates what must be created once (config.checks counts them)."""
+    """What both nodes know of the network."""
+    nodes: Annotated[tuple[Node, ...], Field(json_schema_extra={"minItems": 2, "maxItems": 2})]
+    """Exactly two; the first one creates what must be created once."""
     storage: Storage
+    """From the disks to the volume group."""
     heartbeat: Heartbeat = Heartbeat()
+    """When a silent node counts as dead."""
     guests: tuple[Guest, ...] = ()
+    """The guests."""
 
     def config_hash(self) -> str:
         """sha256 (hex) over the meaning of the config: comments, order of keys and spelling of sizes do not count."""

@@ -1,6 +1,6 @@
 """The loader: what YAML can do wrong, how types are read, how errors are worded."""
 
-import os
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from config.document import MAX_BYTES, parse
+from config.document import MAX_BYTES
 from config.findings import ConfigError, Finding, yaml_path
 from config.loader import load
 from config.model import Cluster
@@ -69,13 +69,14 @@ DISASTERS: list[tuple[str, str | bytes, int | None, str]] = [
     ("an unknown directive", "%YAML 9.9\n---\na: b\n", 1, "is not valid YAML"),
     ("an alias", "a: &x b\n", 1, "&x is an anchor"),
     ("an undefined alias", "a: *x\n", 1, "*x is an alias"),
+    ("an unquoted pattern", "a:\n  serial: *-data\n", 2, "or quote it"),
     ("a merge key", "a: {b: c}\nd:\n  <<: *a\n", 3, "*a is an alias"),
     ("a recursive anchor", "&a [*a]\n", 1, "&a is an anchor"),
     ("a Python object", "a: !!python/object/apply:os.system ['true']\n", 1, "is a tag"),
     ("a local tag", "a: !secret x\n", 1, "is a tag"),
     ("a list as key", "? [a, b]\n: c\n", 1, "no plain word"),
     ("a section as key", "{a: b}: c\n", 1, "no plain word"),
-    ("an empty key", "a: b\n: c\n", 2, "key here is empty"),
+    ("an empty key", "?\n: c\n", 1, "key here is empty"),
     ("null as key", "a: b\n~: c\n", 2, "key here is empty"),
     ("deep nesting", "[" * 10_000, 1, "nested deeper"),
     ("deep sections", "\n".join(f"{' ' * i}a:" for i in range(100)), 18, "nested deeper"),
@@ -159,7 +160,7 @@ def test_a_serial_is_the_text_that_was_written(written: str, read: str, tmp_path
 
 
 def test_a_mac_address_needs_no_quotes(tmp_path: Path) -> None:
-    assert load(write(tmp_path, EXAMPLE.replace('"52:', "52:").replace('"\n', "\n").replace('"}', "}"))).cluster
+    assert load(write(tmp_path, re.sub(r'"(52:[0-9:]+)"', r"\1", EXAMPLE))).cluster == load(EXAMPLE_FILE).cluster
 
 
 @pytest.mark.parametrize("null", ["null", "~", ""])
@@ -192,7 +193,7 @@ PHRASES: list[tuple[str, str, str, str]] = [
     ("bridge: xenbr0", "gateway: 5", "network.gateway", "'5' is not an IPv4 address"),
     ("10.10.32.1/24", "10.10.32.1/33", "nodes[0].addresses.cluster", "is not an IPv4 address with prefix length"),
     ("suite: trixie", "suite: sid", "debian.suite", "'sid' is not possible; write 'trixie'"),
-    ("mirror: auto", "mirror: ftp://x", "debian.mirror", "auto, or http://"),
+    ("mirror: auto", "mirror: ftp://x", "debian.mirror", "'ftp://x' is not possible; write it like `mirror: auto`"),
     ("name: xen1", "name: Xen1", "nodes[0].name", "'Xen1' is not a host name that heartbeat can compare"),
     ("name: xen1", "name: 'a; b'", "nodes[0].name", "'a; b' is not a host name"),
     ("52:54:00:10:32:01", "53:54:00:10:32:01", "nodes[0].match.mac", "multicast"),
@@ -266,15 +267,20 @@ def test_every_required_key_has_an_example_and_every_example_a_key() -> None:
     assert {key for key in EXAMPLES if key.split(".")[1] not in parts[key.split(".")[0]].model_fields} == set()
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=200))
-@example(b"\xef\xbb\xbf")
-@example(b"%YAML 1." + b"9" * 5000)
-def test_bytes_never_raise_anything_but_a_config_error(data: bytes) -> None:
+def verdict(file: Path) -> list[Finding]:
     try:
-        parse(data, "x")
+        return list(load(file).warnings)
     except ConfigError as e:
-        assert e.findings
+        return list(e.findings)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200))
+@example(data=b"\xef\xbb\xbf")
+@example(data=b"%YAML 1." + b"9" * 5000)
+def test_bytes_never_raise_anything_but_a_config_error(data: bytes, tmp_path: Path) -> None:
+    found = verdict(write(tmp_path, data))
+    assert any(f.severity == "error" for f in found)
 
 
 SNIPPETS = st.sampled_from(
@@ -318,9 +324,5 @@ def test_a_damaged_config_never_raises_anything_but_a_config_error(
     text = EXAMPLE
     for start, length, new in edits:
         text = text[:start] + new + text[start + length :]
-    file = write(tmp_path, text.encode("utf-8", "surrogatepass"))
-    try:
-        load(file)
-    except ConfigError as e:
-        assert any(f.severity == "error" for f in e.findings)
-        assert os.linesep not in "".join(map(str, e.findings))
+    found = verdict(write(tmp_path, text.encode("utf-8", "surrogatepass")))
+    assert all(len(str(f).splitlines()) == 1 for f in found)

@@ -27,33 +27,11 @@ RULE = DiskRule(serial="data-*")
 BEGUN = {"serial": "data-xen1", "partuuid": "11111111-2222-3333-4444-555555555555", "disk": "/dev/vdb"}
 GPT = Signature("vdb", "gpt", 512)
 
-CONNECTIONS = [
-    "Unconfigured",
-    "StandAlone",
-    "Disconnecting",
-    "Unconnected",
-    "Timeout",
-    "BrokenPipe",
-    "NetworkFailure",
-    "ProtocolError",
-    "TearDown",
-    "WFConnection",
-    "WFReportParams",
-    "Connected",
-    "StartingSyncS",
-    "StartingSyncT",
-    "WFBitMapS",
-    "WFBitMapT",
-    "WFSyncUUID",
-    "SyncSource",
-    "SyncTarget",
-    "PausedSyncS",
-    "PausedSyncT",
-    "VerifyS",
-    "VerifyT",
-    "Ahead",
-    "Behind",
-]
+CONNECTIONS = """
+    Unconfigured StandAlone Disconnecting Unconnected Timeout BrokenPipe NetworkFailure ProtocolError TearDown
+    WFConnection WFReportParams Connected StartingSyncS StartingSyncT WFBitMapS WFBitMapT WFSyncUUID SyncSource
+    SyncTarget PausedSyncS PausedSyncT VerifyS VerifyT Ahead Behind
+""".split()  # noqa: SIM905  as the user's guide lists them
 ROLES = ("Primary", "Secondary", "Unknown")
 DISKS = (
     "Diskless",

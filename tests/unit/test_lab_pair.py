@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from config.model import Cluster
+from config.loader import load as load_config
 from lab import accelerator, disks, machine, ssh
 from lab.errors import LabError, NoLabError
 from lab.pair import Lab, directory
@@ -16,21 +15,19 @@ from lab.report import LabStatus, NodeStatus, Pair
 from lab.state import STATE, load
 from lab.switch import Fault
 
-CLUSTER = Cluster.model_validate(
-    yaml.safe_load((Path(__file__).parents[2] / "config" / "cluster.yaml").read_text()),
-)
+CLUSTER = load_config(Path(__file__).parents[2] / "config" / "cluster.yaml").cluster
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setattr(disks, "check", lambda image, firmware: None)
+def lab(real_programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setattr(disks, "check", lambda *_: None)
     image = tmp_path / "image.qcow2"
     image.write_bytes(b"image")
     return Lab.create(tmp_path / "lab", CLUSTER, image)
 
 
 @pytest.fixture
-def sleeper(tmp_path: Path) -> Iterator[Process]:
+def sleeper(real_programs: None, tmp_path: Path) -> Iterator[Process]:
     process = Process.spawn(["sleep", "60"], cwd=tmp_path, log=tmp_path / "log")
     yield process
     process.kill()
@@ -137,7 +134,7 @@ def test_a_verdict_is_remembered_for_the_same_host_only(tmp_path: Path, monkeypa
     kvm, cache, faults = tmp_path / "kvm", tmp_path / "cache", ["it panics", ""]
     kvm.touch()
     monkeypatch.setattr(accelerator, "_host", lambda: "one host")
-    monkeypatch.setattr(accelerator, "_boot", lambda image, memory: faults.pop(0))
+    monkeypatch.setattr(accelerator, "_boot", lambda *_: faults.pop(0))
     first = accelerator.choose(tmp_path, 1 << 30, cache=cache, kvm=kvm)
     assert (first.accelerator, first.reason) == ("tcg", "it panics")
     assert accelerator.choose(tmp_path, 1 << 30, cache=cache, kvm=kvm) == first

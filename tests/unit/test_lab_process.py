@@ -11,6 +11,9 @@ from lab.errors import StartError
 from lab.process import Process
 
 
+pytestmark = pytest.mark.usefixtures("real_programs")
+
+
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Process]:
     process = Process.spawn(["sleep", "60"], cwd=tmp_path, log=tmp_path / "log")

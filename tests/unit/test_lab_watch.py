@@ -13,7 +13,7 @@ from lab.process import Process
 
 
 @pytest.fixture
-def qemu(tmp_path: Path) -> Iterator[Process]:
+def qemu(real_programs: None, tmp_path: Path) -> Iterator[Process]:
     process = Process.spawn(["sleep", "60"], cwd=tmp_path, log=tmp_path / "err")
     yield process
     process.kill()

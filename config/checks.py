@@ -1,0 +1,391 @@
+"""Checks that look at more than one value. Each takes the cluster and yields what is wrong with it.
+
+A check reads what it needs and nothing else. Where a part of the config did not validate, run() is handed a cluster
+that lacks that part, and only the checks that reach for it stop there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from ipaddress import IPv4Address
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from config import capacity
+from config.capacity import about
+from config.diskrules import is_empty, proven_apart
+from config.findings import Location, yaml_path
+from config.model import Cluster, DiskRule, Node, format_size
+
+LINKS: tuple[Literal["cluster", "guest"], ...] = ("cluster", "guest")
+SSH_PORT = 22
+
+
+class Problem(NamedTuple):
+    """What a check found: where, what is wrong, what would be right."""
+
+    where: Location
+    problem: str
+    remedy: str
+    severity: Literal["error", "warning"] = "error"
+
+
+Check = Callable[[Cluster], Iterator[Problem]]
+
+
+def run(cluster: Cluster, *, complete: bool = True) -> Iterator[Problem]:
+    """All problems of a cluster. complete says that no part of it is missing; see config.shape.salvage."""
+    for check in CHECKS:
+        try:
+            yield from check(cluster)
+        except AttributeError:
+            if complete:
+                raise
+
+
+def two_nodes(cluster: Cluster) -> Iterator[Problem]:
+    """A cluster is a pair."""
+    if (count := len(cluster.nodes)) != 2:
+        yield Problem(("nodes",), f"there must be exactly two nodes, and there are {count}", "describe two servers")
+
+
+def names(cluster: Cluster) -> Iterator[Problem]:
+    """Nodes and guests have names of their own; names that Linux, DRBD or LVM keep for themselves are not used."""
+    nodes = [(("nodes", i, "name"), node.name) for i, node in enumerate(cluster.nodes)]
+    yield from _repeated(nodes, "node name")
+    for where, name in nodes:
+        if name == "localhost":
+            yield Problem(where, "localhost is every machine's name for itself", "choose another name, like xen1")
+
+
+def guest_names(cluster: Cluster) -> Iterator[Problem]:
+    """A guest's name is the name of its domain and of its logical volume, and no other machine's."""
+    yield from _repeated([(("guests", i, "name"), guest.name) for i, guest in enumerate(cluster.guests)], "guest name")
+    for i, guest in enumerate(cluster.guests):
+        where = ("guests", i, "name")
+        if guest.name == "snapshot" or guest.name.startswith("pvmove"):
+            # lvm(8), VALID NAMES.
+            yield Problem(where, f"LVM keeps the name {guest.name} for itself", "choose another name")
+        if guest.name in {node.name for node in cluster.nodes}:
+            yield Problem(where, f"{guest.name} is the name of a node", "choose another name for the guest")
+
+
+def storage_names(cluster: Cluster) -> Iterator[Problem]:
+    """Names below /dev and in drbdadm's language are taken."""
+    group, resource = cluster.storage.volume_group, cluster.storage.drbd.resource
+    if group in {"block", "char", "disk", "drbd", "input", "mapper", "mqueue", "net", "pts", "shm", "snd", "xen"}:
+        problem = f"/dev/{group} exists already, and vgcreate refuses such a name"
+        yield Problem(("storage", "volume_group"), problem, "choose another name, like data")
+    if resource == "all":
+        problem = "to drbdadm the name all means every resource"
+        yield Problem(("storage", "drbd", "resource"), problem, "choose another name, like r0")
+
+
+def network_cards(cluster: Cluster) -> Iterator[Problem]:
+    """No card has two jobs."""
+    cards = [
+        (("nodes", i, "nics", link), getattr(node.nics, link)) for i, node in enumerate(cluster.nodes) for link in LINKS
+    ]
+    yield from _repeated(cards, "MAC address")
+
+
+def match_rules(cluster: Cluster) -> Iterator[Problem]:
+    """Each node is recognised by something, and by nothing that the other has too."""
+    for i, node in enumerate(cluster.nodes):
+        if node.match.mac is None and node.match.serial is None and node.match.uuid is None:
+            yield Problem(("nodes", i, "match"), "matches every machine", "give one of mac, serial, uuid")
+        for j, other in enumerate(cluster.nodes):
+            if i != j and node.match.mac is not None and node.match.mac in {other.nics.guest, other.nics.cluster}:
+                problem = f"{node.match.mac} is a network card of {other.name}"
+                yield Problem(("nodes", i, "match", "mac"), problem, f"give the MAC address of a card of {node.name}")
+
+
+def match_rules_differ(cluster: Cluster) -> Iterator[Problem]:
+    """One machine cannot be both nodes: some criterion that both name must differ."""
+    for (_, one), (j, other) in pairwise(enumerate(cluster.nodes)):
+        both = [
+            (key, str(mine).lower() == str(theirs).lower())
+            for key in ("mac", "serial", "uuid")
+            if (mine := getattr(one.match, key)) is not None and (theirs := getattr(other.match, key)) is not None
+        ]
+        if (both and all(same for _, same in both)) or ("mac", True) in both:
+            where = ("nodes", j, "match", next(key for key, same in both if same))
+            yield Problem(where, f"matches the same machine as {one.name}", "give what only this machine has")
+
+
+def addresses_differ(cluster: Cluster) -> Iterator[Problem]:
+    """Every address is somebody's alone."""
+    own: list[tuple[Location, object]] = [
+        (("nodes", i, "addresses", link), getattr(node.addresses, link).ip)
+        for i, node in enumerate(cluster.nodes)
+        for link in LINKS
+    ]
+    yield from _repeated(own, "address")
+    taken = {address: where for where, address in own}
+    if (gateway := cluster.network.gateway) in taken:
+        problem = f"{gateway} is the node's own address at {yaml_path(taken[gateway])}"
+        yield Problem(("network", "gateway"), problem, "give the router's address")
+
+
+def bmc_addresses_differ(cluster: Cluster) -> Iterator[Problem]:
+    """A management controller is reached at an address and port of its own."""
+    controllers = [(("nodes", i, "bmc", "address"), node.bmc) for i, node in enumerate(cluster.nodes) if node.bmc]
+    yield from _repeated([(where, (str(bmc.address), bmc.port)) for where, bmc in controllers], "BMC address and port")
+    own = {getattr(node.addresses, link).ip: node for node in cluster.nodes for link in LINKS}
+    for where, bmc in controllers:
+        if bmc.address in own:
+            problem = f"{bmc.address} is an address of {own[bmc.address].name} itself, which is gone when its power is"
+            yield Problem(where, problem, "give the management controller's own address")
+
+
+def usable_addresses(cluster: Cluster) -> Iterator[Problem]:
+    """A node's address is a host's, with a prefix length that leaves room for the peer."""
+    for i, node in enumerate(cluster.nodes):
+        for link in LINKS:
+            where, interface = ("nodes", i, "addresses", link), getattr(node.addresses, link)
+            network = interface.network
+            if network.prefixlen == 32:
+                yield Problem(where, f"{interface.ip} has no prefix length", f"write it like {interface.ip}/24")
+            elif network.prefixlen < 31 and interface.ip == network.network_address:
+                yield Problem(where, f"{interface.ip} is the address of the network {network}", "give a host's address")
+            elif network.prefixlen < 31 and interface.ip == network.broadcast_address:
+                yield Problem(where, f"{interface.ip} is the broadcast address of {network}", "give a host's address")
+            elif interface.is_multicast or interface.is_loopback or interface.is_unspecified or interface.is_reserved:
+                yield Problem(where, f"{interface.ip} is no address of a network card", "give a host's address")
+
+
+def peers_share_networks(cluster: Cluster) -> Iterator[Problem]:
+    """On each link both nodes are in one network."""
+    for (_, one), (j, other) in pairwise(enumerate(cluster.nodes)):
+        for link in LINKS:
+            mine, theirs = getattr(other.addresses, link), getattr(one.addresses, link)
+            where = ("nodes", j, "addresses", link)
+            if 32 in {mine.network.prefixlen, theirs.network.prefixlen}:
+                continue  # without a prefix length there is no network to compare; usable_addresses says so
+            if mine.network.prefixlen != theirs.network.prefixlen:
+                problem = f"prefix length /{mine.network.prefixlen}, and {one.name} has /{theirs.network.prefixlen}"
+                yield Problem(where, problem, "give both nodes the same")
+            elif mine.network != theirs.network:
+                problem = f"{mine.ip} is not in {theirs.network}, where {one.name} is"
+                yield Problem(where, problem, f"give it an address of {theirs.network}")
+
+
+def links_are_apart(cluster: Cluster) -> Iterator[Problem]:
+    """The guest network and the cluster network do not overlap: else a route may lead DRBD over the guests' card."""
+    for i, node in enumerate(cluster.nodes):
+        guest, link = node.addresses.guest.network, node.addresses.cluster.network
+        if guest.overlaps(link):
+            problem = f"the guest network {guest} overlaps the cluster network {link}"
+            yield Problem(("nodes", i, "addresses", "guest"), problem, "use two networks")
+
+
+def gateway_is_near(cluster: Cluster) -> Iterator[Problem]:
+    """The gateway is a host on the guest network."""
+    gateway, where = cluster.network.gateway, ("network", "gateway")
+    if gateway is None:
+        return
+    for node in cluster.nodes:
+        network = node.addresses.guest.network
+        if gateway not in network:
+            yield Problem(where, f"{gateway} is not in {network}, the guest network of {node.name}", _nearby(node))
+            return
+        if network.prefixlen < 31 and gateway in {network.network_address, network.broadcast_address}:
+            yield Problem(where, f"{gateway} is no host of {network}", _nearby(node))
+            return
+
+
+def bridge_name(cluster: Cluster) -> Iterator[Problem]:
+    """The bridge is not called like a network card. systemd.net-naming-scheme(7), and the kernel's own drivers."""
+    bridge = cluster.network.bridge
+    if re.fullmatch(
+        r"lo|(eth|wlan|bond|dummy|ib|sit|tap|tun|veth|vif)\d+|(en|ib|sl|wl|ww)([abcdiopsuv]\d|x[0-9a-f]).*", bridge
+    ):
+        problem = f"{bridge} is a name that the kernel or udev gives to a network card"
+        yield Problem(("network", "bridge"), problem, "choose another name, like xenbr0")
+
+
+def ports_differ(cluster: Cluster) -> Iterator[Problem]:
+    """Each service on the cluster link has a number of its own, which keeps firewalls and captures readable."""
+    drbd, join = ("storage", "drbd", "port"), ("network", "join_port")
+    ports = [
+        (("heartbeat", "port"), cluster.heartbeat.port),
+        (drbd, cluster.storage.drbd.port),
+        (join, cluster.network.join_port),
+    ]
+    yield from _repeated(ports, "port")
+    for where, port in ports[1:]:
+        if port == SSH_PORT:
+            yield Problem(where, "22 is the port of SSH", "choose a free port")
+
+
+def heartbeat_warntime(cluster: Cluster) -> Iterator[Problem]:
+    """A beat is late only after one or two more could have come."""
+    where, times = ("heartbeat", "warntime"), cluster.heartbeat
+    if times.warntime <= times.keepalive:
+        problem = f"{times.warntime} s is no more than keepalive, {times.keepalive} s: every beat would be late"
+        yield Problem(where, problem, f"at least {2 * times.keepalive}")
+    elif times.warntime < 2 * times.keepalive:
+        problem = f"{times.warntime} s is less than two keepalives of {times.keepalive} s: one lost beat is logged"
+        yield Problem(where, problem, f"better {2 * times.keepalive} or more", "warning")
+
+
+def heartbeat_deadtime(cluster: Cluster) -> Iterator[Problem]:
+    """A node is warned about long before it is declared dead."""
+    times = cluster.heartbeat
+    if times.deadtime <= 2 * times.warntime:
+        problem = f"{times.deadtime} s is not more than twice warntime, {times.warntime} s"
+        yield Problem(("heartbeat", "deadtime"), problem, f"at least {2 * times.warntime + 1}, or a shorter warntime")
+
+
+def heartbeat_initdead(cluster: Cluster) -> Iterator[Problem]:
+    """Networks are slow to come up: the first wait is at least twice the later ones (ha.cf(5), initdead)."""
+    times = cluster.heartbeat
+    if times.initdead < 2 * times.deadtime:
+        problem = f"{times.initdead} s is less than twice deadtime, {times.deadtime} s"
+        yield Problem(("heartbeat", "initdead"), problem, f"at least {2 * times.deadtime}")
+
+
+def guests_have_a_home(cluster: Cluster) -> Iterator[Problem]:
+    """A guest's home is one of the nodes."""
+    known = [node.name for node in cluster.nodes]
+    for i, guest in enumerate(cluster.guests):
+        if guest.home not in known:
+            close = get_close_matches(guest.home, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"the nodes are {' and '.join(known)}"
+            yield Problem(("guests", i, "home"), f"there is no node {guest.home}", remedy)
+
+
+def memory_for_every_guest(cluster: Cluster) -> Iterator[Problem]:
+    """Each node can hold every guest of the pair, because one day it must."""
+    for i, node in enumerate(cluster.nodes):
+        if (need := capacity.memory_need(cluster, node)) > node.memory:
+            guests = sum(map(capacity.guest_share, cluster.guests))
+            problem = (
+                f"{node.name} must be able to hold every guest, and has {format_size(node.memory)} where "
+                f"{about(need)} are needed: guests {about(guests)}, dom0 {format_size(cluster.dom0.memory)}, "
+                f"Xen {about(capacity.xen_share(node))}"
+            )
+            yield Problem(("nodes", i, "memory"), problem, "smaller guests, fewer of them, or more RAM in both nodes")
+
+
+def disk_rules(cluster: Cluster) -> Iterator[Problem]:
+    """A rule asks for something, and for a size that exists."""
+    for where, rule in _rules(cluster):
+        if is_empty(rule):
+            yield Problem(where, "matches every disk", "give one of serial, wwn, model, min_size, max_size")
+        if rule.min_size and rule.max_size and rule.min_size > rule.max_size:
+            problem = f"{format_size(rule.min_size)} is more than max_size, {format_size(rule.max_size)}"
+            yield Problem((*where, "min_size"), problem, "exchange them")
+
+
+def backing_is_not_system(cluster: Cluster) -> Iterator[Problem]:
+    """DRBD's disk can never be the one that the dom0 is on: the two rules of a node exclude each other."""
+    reported = set()
+    for i, node in enumerate(cluster.nodes):
+        system, backing = cluster.disk_rule(node, "system"), cluster.disk_rule(node, "backing")
+        where: Location = ("nodes", i, "disks", "backing") if node.disks.backing else ("storage", "backing")
+        pair = (where, system)
+        if not proven_apart(system, backing) and pair not in reported and not (is_empty(system) or is_empty(backing)):
+            reported.add(pair)
+            of = f" of {node.name}" if node.disks.system else ""
+            remedy = "give both rules a serial, wwn, model or size range that no disk can meet at once"
+            yield Problem(where, f"the same disk could match this and the system rule{of}", remedy)
+
+
+def disks_for_every_guest(cluster: Cluster) -> Iterator[Problem]:
+    """The guests' disks fit on the smallest backing disk that the rules let pass."""
+    if not cluster.guests:
+        return
+    rules = [cluster.disk_rule(node, "backing") for node in cluster.nodes]
+    sizes = [rule.min_size for rule in rules if rule.min_size is not None]
+    if not rules or len(sizes) < len(rules):
+        problem = "there is no min_size, so nothing says that the guests' disks fit"
+        yield Problem(("storage", "backing"), problem, "give the size of the disk as min_size", "warning")
+        return
+    room = capacity.volume_group_size(min(sizes))
+    need = sum(capacity.volume_size(guest.disk) for guest in cluster.guests)
+    if need > room:
+        problem = (
+            f"the guests' disks take {about(need)}, and a disk of min_size leaves {about(room)} in the volume group"
+        )
+        yield Problem(("guests",), problem, "smaller disks, fewer guests, or a larger min_size")
+
+
+def fencing(cluster: Cluster) -> Iterator[Problem]:
+    """Power control works in both directions, or in none."""
+    without = [i for i, node in enumerate(cluster.nodes) if node.bmc is None]
+    if len(without) == len(cluster.nodes):
+        problem = (
+            "no bmc: after a power cut of one node its guests stay down until an administrator confirms that it is off"
+        )
+        yield Problem(("nodes",), problem, "give both nodes a bmc", "warning")
+    elif without:
+        name = cluster.nodes[without[0]].name
+        yield Problem(
+            ("nodes", without[0]), f"{name} has no bmc, and its peer has one", "give both nodes one, or neither"
+        )
+
+
+def administrators(cluster: Cluster) -> Iterator[Problem]:
+    """Somebody can log in."""
+    if not cluster.admin.ssh_keys:
+        problem = "no key: nobody will be able to log in, because there are no passwords"
+        yield Problem(("admin", "ssh_keys"), problem, "add the line of your .pub file", "warning")
+
+
+CHECKS: tuple[Check, ...] = (
+    two_nodes,
+    names,
+    guest_names,
+    storage_names,
+    network_cards,
+    match_rules,
+    match_rules_differ,
+    addresses_differ,
+    bmc_addresses_differ,
+    usable_addresses,
+    peers_share_networks,
+    links_are_apart,
+    gateway_is_near,
+    bridge_name,
+    ports_differ,
+    heartbeat_warntime,
+    heartbeat_deadtime,
+    heartbeat_initdead,
+    guests_have_a_home,
+    memory_for_every_guest,
+    disk_rules,
+    backing_is_not_system,
+    disks_for_every_guest,
+    fencing,
+    administrators,
+)
+
+
+def _repeated(values: Iterable[tuple[Location, object]], what: str) -> Iterator[Problem]:
+    first: dict[object, Location] = {}
+    for where, value in values:
+        if value in first:
+            text = ", port ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            problem = f"{text} is already the {what} at {yaml_path(first[value])}"
+            yield Problem(where, problem, f"give each its own {what}")
+        else:
+            first[value] = where
+
+
+def _rules(cluster: Cluster) -> Iterator[tuple[Location, DiskRule]]:
+    yield ("storage", "system"), cluster.storage.system
+    yield ("storage", "backing"), cluster.storage.backing
+    for i, node in enumerate(cluster.nodes):
+        if node.disks.system:
+            yield ("nodes", i, "disks", "system"), node.disks.system
+        if node.disks.backing:
+            yield ("nodes", i, "disks", "backing"), node.disks.backing
+
+
+def _nearby(node: Node) -> str:
+    network = node.addresses.guest.network
+    last: IPv4Address = network.broadcast_address - 1 if network.num_addresses > 2 else network.broadcast_address
+    return f"give the router's address there, like {last}"

@@ -1,0 +1,97 @@
+"""What makes builds repeatable and safe to cut off: content keys, locks, scratch directories, atomic publishing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from images import namespace
+
+
+def content_key(inputs: Mapping[str, object]) -> str:
+    """Key of everything that goes into a layer: 32 hex digits of a sha256 over the inputs. Never made of times."""
+    canonical = json.dumps(inputs, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def contents(files: Iterable[Path], base: Path) -> dict[str, str]:
+    """Path below base -> sha256 and executable bit of each file, as an input for content_key()."""
+    found = {}
+    for path in sorted(files):
+        executable = "x" if path.stat().st_mode & 0o100 else "-"
+        found[str(path.relative_to(base))] = hashlib.sha256(path.read_bytes()).hexdigest() + executable
+    return found
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel lets go of it when this process ends, however it ends.
+
+    waiting() is called once when another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+class Cache:
+    """Finished layers under KIND/KEY, locks, and scratch directories that outlive nobody."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._scratch = self.root / "scratch"
+
+    def layer(self, kind: str, key: str) -> Path:
+        """Where the finished layer stands, if it does."""
+        return self.root / kind / key
+
+    @contextlib.contextmanager
+    def lock(self, kind: str, key: str, *, waiting: Callable[[], None]) -> Iterator[None]:
+        """Keep other builds from making the same layer."""
+        with locked(self.root / "locks" / f"{kind}-{key}", waiting=waiting):
+            yield
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory that is gone at the end; what a killed build left is swept by the next one."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix=f"{os.getpid()}-", suffix=".lock") as marker:
+            fcntl.flock(marker, fcntl.LOCK_EX)
+            directory = Path(marker.name).with_suffix("")
+            directory.mkdir()
+            try:
+                yield directory
+            finally:
+                namespace.remove_tree(directory)
+
+    def sweep(self) -> int:
+        """Remove the scratch directories of builds that are no more; how many there were."""
+        swept = 0
+        for marker in self._scratch.glob("*.lock"):
+            with contextlib.suppress(FileNotFoundError), marker.open() as f:
+                try:
+                    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                namespace.remove_tree(marker.with_suffix(""))
+                marker.unlink()
+                swept += 1
+        return swept
+
+    def publish(self, made: Path, kind: str, key: str) -> Path:
+        """Give a finished directory its final name, in one step."""
+        final = self.layer(kind, key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(final)
+        return final

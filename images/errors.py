@@ -1,0 +1,21 @@
+"""What can go wrong while an image is built. Each error says what to do next."""
+
+from __future__ import annotations
+
+from config.errors import XenpairError
+
+
+class BuildError(XenpairError):
+    """The image cannot be built; nothing half-made stands under a final name."""
+
+
+class PreflightError(BuildError):
+    """The build host lacks something, found before any work began."""
+
+
+class MirrorError(BuildError):
+    """Debian's archive cannot be reached, or what it sent does not verify."""
+
+
+class SpaceError(BuildError):
+    """No space left on the build host."""

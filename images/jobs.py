@@ -1,0 +1,79 @@
+"""What the build asks for from inside the namespace: plain data, sent as JSON to `python -m images.inside`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from config.door import run
+from images import namespace
+from images.errors import BuildError, MirrorError, SpaceError
+from images.sources import proxy_environment
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class RootfsJob:
+    """Make a tree with mmdebstrap, put files over it, settle it, pack it."""
+
+    tree: str
+    tar: str
+    mmdebstrap: tuple[str, ...]
+    files: str
+    masked: tuple[str, ...]
+    disabled: tuple[str, ...]
+    enabled: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DiskJob:
+    """Unpack a tree, install our package and files, and write all of it into a raw disk image."""
+
+    tree: str
+    tar: str
+    deb: str
+    files: str
+    raw: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the build wants to know of the tree: package -> version, and its kernel."""
+
+    packages: dict[str, str]
+    kernel: str
+
+
+def run_inside(job: RootfsJob | DiskJob, *, timeout: float) -> Result:
+    """Do a job in namespaces of its own and wait for its end (timeout in seconds).
+
+    Raises BuildError, with the reason that the tools inside gave.
+    """
+    argv = namespace.isolated([sys.executable, "-m", "images.inside", type(job).__name__])
+    environment = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **proxy_environment()}
+    done = run(argv, check=False, timeout=timeout, stdin=json.dumps(asdict(job)), cwd=Path("/"), env=environment)
+    if done.returncode != 0:
+        raise explain(done.stderr)
+    return Result(**json.loads(done.stdout))
+
+
+def explain(stderr: str) -> BuildError:
+    """The error that the output of failed tools stands for."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    tail = "\n".join(f"  {line}" for line in lines[-20:])
+    if any("No space left on device" in line or "Disk quota exceeded" in line for line in lines):
+        return SpaceError(f"no space left while building the image\n{tail}", hint="make room, then run the build again")
+    if any("NO_PUBKEY" in line or "is not signed" in line or "BADSIG" in line for line in lines):
+        return MirrorError(
+            f"the archive does not verify against Debian's keyring\n{tail}",
+            hint="update the package debian-archive-keyring, or choose another mirror",
+        )
+    if any("Failed to fetch" in line or "Unable to locate package" in line for line in lines):
+        return MirrorError(
+            f"the mirror did not deliver\n{tail}", hint="check the network and debian.mirror, then retry"
+        )
+    return BuildError(f"the build failed\n{tail}")

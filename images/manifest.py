@@ -1,0 +1,94 @@
+"""manifest.json and SHA256SUMS: what an image is made of, and whether the files beside it are still those."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+FORMAT = 1
+NAME = "manifest.json"
+SUMS = "SHA256SUMS"
+_CHUNK = 1 << 20
+
+
+class Artifact(BaseModel):
+    """A file beside the manifest: size in bytes, sha256 in hex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """The whole of manifest.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    suite: str
+    key: str
+    """Content key of everything that went into the disk."""
+    config_hash: str
+    """Hash of the config that the seed medium holds."""
+    root_uuid: str
+    kernel: str
+    warnings: tuple[str, ...]
+    """What the mirror lacked."""
+    sources: tuple[str, ...]
+    """Where the packages came from, as sources.list lines."""
+    artifacts: dict[str, Artifact]
+    packages: dict[str, str]
+    """Package -> version."""
+
+    def to_json(self) -> str:
+        """Readable, and the same for the same content."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+
+def read(directory: Path) -> Manifest | None:
+    """The manifest in that directory; None where there is none that this version understands."""
+    try:
+        return Manifest.model_validate_json((directory / NAME).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def stands(manifest: Manifest, directory: Path) -> bool:
+    """Whether every artifact is there with its size, and SHA256SUMS too. Contents are not read: that takes seconds."""
+    sizes = {name: (directory / name) for name in manifest.artifacts}
+    return (directory / SUMS).is_file() and all(
+        path.is_file() and path.stat().st_size == manifest.artifacts[name].size for name, path in sizes.items()
+    )
+
+
+def sums(manifest: Manifest) -> str:
+    """SHA256SUMS as sha256sum(1) checks it; the manifest itself included."""
+    lines = [f"{artifact.sha256}  {name}" for name, artifact in sorted(manifest.artifacts.items())]
+    lines.append(f"{hashlib.sha256(manifest.to_json().encode()).hexdigest()}  {NAME}")
+    return "\n".join(lines) + "\n"
+
+
+def measure(path: Path, *, cancelled: Callable[[], bool] = lambda: False) -> Artifact:
+    """Size and sha256 of a file; stops early, with a useless sum, once cancelled() says so."""
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while not cancelled() and (chunk := f.read(_CHUNK)):
+            digest.update(chunk)
+    return Artifact(size=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def parse_dpkg_status(status: str) -> dict[str, str]:
+    """Package -> version of what is installed, from /var/lib/dpkg/status."""
+    packages = {}
+    for paragraph in status.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Status|Version): (.+)$", paragraph, flags=re.MULTILINE))
+        if fields.get("Status", "").endswith(" installed"):
+            packages[fields["Package"]] = fields["Version"]
+    return packages

@@ -1,0 +1,114 @@
+"""What the dom0 is made of."""
+
+from __future__ import annotations
+
+XEN_VERSION = "4.20"
+"""Xen release of Debian trixie; its package names carry it."""
+
+BOOT = (
+    "linux-image-amd64",
+    f"xen-hypervisor-{XEN_VERSION}-amd64",
+    "xen-hypervisor-common",
+    "initramfs-tools",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "zstd",
+    "logsave",
+    "grub2-common",
+    # The -bin packages only: grub-pc and grub-efi-amd64 exclude each other, and their boot code is installed by us.
+    "grub-pc-bin",
+    "grub-efi-amd64-bin",
+)
+
+CLUSTER = (
+    f"xen-utils-{XEN_VERSION}",
+    "xenstore-utils",
+    "drbd-utils",
+    "lvm2",
+    "heartbeat",
+    "cluster-glue",
+    "resource-agents",
+    "ipmitool",
+    "nftables",
+    "python3",
+    "python3-pydantic",
+    "python3-jinja2",
+    "python3-yaml",
+)
+
+BASE = (
+    "chrony",
+    "dbus",
+    "dosfstools",
+    "e2fsprogs",
+    "ethtool",
+    "fdisk",
+    "gdisk",
+    "iproute2",
+    "iputils-arping",
+    "iputils-ping",
+    "less",
+    "login",
+    "lsof",
+    "openssh-client",
+    "openssh-server",
+    "passwd",
+    "procps",
+    "psmisc",
+    "vim-tiny",
+)
+
+PACKAGES = tuple(sorted(BOOT + CLUSTER + BASE))
+
+FIRMWARE = (
+    "amd64-microcode",
+    "firmware-bnx2",
+    "firmware-bnx2x",
+    "firmware-cavium",
+    "firmware-intel-misc",
+    "firmware-misc-nonfree",
+    "firmware-netxen",
+    "firmware-qlogic",
+    "firmware-realtek",
+    "intel-microcode",
+)
+"""Wanted where the mirror has non-free-firmware: what servers' wired network cards, HBAs and processors load."""
+
+FIRMWARE_COMPONENT = "non-free-firmware"
+
+DEBCONF = """\
+debconf debconf/frontend select Noninteractive
+debconf debconf/priority select critical
+iproute2 iproute2/setcaps boolean false
+man-db man-db/auto-update boolean false
+openssh-server openssh-server/password-authentication boolean false
+openssh-server openssh-server/permit-root-login boolean false
+tzdata tzdata/Areas select Etc
+tzdata tzdata/Zones/Etc select UTC
+"""
+"""Answers for every question that one of these packages asks, in debconf-set-selections(1) format."""
+
+DPKG_OPTIONS = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+    "force-confold",
+)
+"""No documentation but the licences; they stay in force on the node, so an upgrade brings nothing back."""
+
+MASKED_UNITS = ("drbd.service", "xendomains.service")
+"""xenpair's storage unit and heartbeat do their work; a stale save file must never resurrect a guest."""
+
+DISABLED_UNITS = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "heartbeat.service",
+)
+
+ENABLED_UNITS = ("systemd-networkd.service",)

@@ -1,0 +1,44 @@
+"""What the build shows: a live line with the elapsed time on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Progress:
+    """Stages of a build, each with the seconds that it took."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+
+    @contextlib.contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        """Show that a stage is under way; when it ends, leave one line with its duration."""
+        begun = time.monotonic()
+        if self._console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            with Bar(*columns, console=self._console, transient=True) as bar:
+                bar.add_task(title, total=None)
+                yield
+        else:
+            self._line(f"{title} ...")
+            yield
+        self._line(f"{title}: {time.monotonic() - begun:.1f} s")
+
+    def note(self, text: str) -> None:
+        """One line of plain information."""
+        self._line(text)
+
+    def warning(self, text: str) -> None:
+        """One line that wants attention; the build goes on."""
+        self._console.print(f"[bold yellow]WARNING:[/] {escape(text)}", soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        self._console.print(escape(text), soft_wrap=True)

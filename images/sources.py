@@ -1,0 +1,181 @@
+"""Where the packages come from: which mirrors, which components they have, and how apt reaches them.
+
+No host name is written here: the mirrors are those of the build host's own apt, or the one that the config names.
+Everything that is installed is verified by apt against Debian's keyring; what is fetched here only decides what to
+ask for.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.door import run
+from config.errors import CommandError
+from config.model import Debian
+from images.errors import MirrorError
+from images.packages import FIRMWARE, FIRMWARE_COMPONENT
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+"""Of the package debian-archive-keyring: the same path on the build host and in the image."""
+
+_FIELDS = ("ORIGIN", "LABEL", "RELEASE", "REPO_URI")
+_APT_HELPER = "/usr/lib/apt/apt-helper"
+_CARRIED = re.compile(
+    r"Acquire::((http|https|ftp|socks|tor)(::\S+)?|Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) \".+\";"
+)
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """The two archives of a Debian release, as base addresses without a slash at the end."""
+
+    main: str
+    security: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of a deb822 sources file."""
+
+    uri: str
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+
+    def one_line(self) -> list[str]:
+        """The same in sources.list(5)'s one-line style, signed by Debian's keyring."""
+        components = " ".join(self.components)
+        return [f"deb [signed-by={KEYRING}] {self.uri} {suite} {components}" for suite in self.suites]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the mirror has of what we want."""
+
+    sources: tuple[Source, ...]
+    firmware: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def resolve(debian: Debian) -> Mirror:
+    """The mirror to use. Raises MirrorError where the build host's apt knows no Debian archive."""
+    if debian.mirror != "auto":
+        main = debian.mirror.rstrip("/")
+        return Mirror(main, main + "-security")
+    rows = run(["apt-get", "indextargets", "--format", "|".join(f"$({field})" for field in _FIELDS)]).stdout
+    mirror = parse_index_targets(rows) or parse_print_uris(
+        run(["apt-get", "--print-uris", "update"], check=False).stdout
+    )
+    if mirror is None:
+        raise MirrorError(
+            "this host's apt has no Debian archive among its sources",
+            hint="set debian.mirror in the config to the URL of a Debian mirror",
+        )
+    return mirror
+
+
+def parse_index_targets(text: str) -> Mirror | None:
+    """Debian's archives among `apt-get indextargets` rows of ORIGIN|LABEL|RELEASE|REPO_URI; None without any.
+
+    Third-party archives have another origin; local ones (file:, cdrom:) could not be reached from the node.
+    """
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == len(_FIELDS) - 1]
+    main = security = None
+    for origin, label, release, uri in rows:
+        if origin != "Debian" or not re.match(r"[a-z+]*(http|ftp)s?:", uri):
+            continue
+        if label == "Debian-Security" or release.endswith("-security"):
+            security = security or uri.rstrip("/")
+        elif label == "Debian":
+            main = main or uri.rstrip("/")
+    return _complete(main, security)
+
+
+def parse_print_uris(text: str) -> Mirror | None:
+    """The same from `apt-get --print-uris update`, for a host whose apt has not yet fetched any index.
+
+    Nothing says whose archive it is then, so only the official directory names count.
+    """
+    bases = re.findall(r"^'(\S+)/dists/[^/]+(?:/updates)?/(?:In)?Release'", text, flags=re.MULTILINE)
+    main = next((base for base in bases if base.endswith("/debian")), None)
+    security = next((base for base in bases if base.endswith("/debian-security")), None)
+    return _complete(main, security)
+
+
+def _complete(main: str | None, security: str | None) -> Mirror | None:
+    if main is None:
+        return None
+    return Mirror(main, security or main + "-security")
+
+
+def apt_options(dump: str | None = None) -> list[str]:
+    """The host's settings that its apt needs to reach its mirror (proxy, certificates, validity of dates).
+
+    From `apt-config dump`, as apt.conf(5) lines. Never those that would accept unauthenticated packages.
+    """
+    text = run(["apt-config", "dump"]).stdout if dump is None else dump
+    return [line for line in text.splitlines() if _CARRIED.fullmatch(line)]
+
+
+def proxy_environment() -> dict[str, str]:
+    """The proxy variables of our own environment, which apt honours too."""
+    return {name: os.environ[name] for name in _PROXY_VARIABLES if name in os.environ}
+
+
+def survey(mirror: Mirror, suite: str, scratch: Path) -> Offer:
+    """Ask the mirror which of the firmware packages it has. Raises MirrorError where it cannot be reached."""
+    release = _fetch(f"{mirror.main}/dists/{suite}/InRelease", scratch / "InRelease").decode()
+    security = _fetch(f"{mirror.security}/dists/{suite}-security/InRelease", scratch / "InRelease-security").decode()
+    offered = _offered_firmware(mirror, suite, scratch) if FIRMWARE_COMPONENT in components(release) else ()
+    warnings = []
+    missing = sorted(set(FIRMWARE) - set(offered))
+    if missing:
+        what = "of the firmware packages" if offered else f"the component {FIRMWARE_COMPONENT}, so no firmware at all:"
+        warnings.append(
+            f"the mirror {mirror.main} lacks {what} {', '.join(missing)}; "
+            "network cards that need such firmware will not work on the nodes"
+        )
+    with_firmware = ("main", FIRMWARE_COMPONENT) if offered else ("main",)
+    security_components = tuple(name for name in with_firmware if name in components(security))
+    return Offer(
+        (
+            Source(mirror.main, (suite, f"{suite}-updates"), with_firmware),
+            Source(mirror.security, (f"{suite}-security",), security_components),
+        ),
+        tuple(sorted(set(FIRMWARE) & set(offered))),
+        tuple(warnings),
+    )
+
+
+def components(release: str) -> tuple[str, ...]:
+    """Components that a Release file lists; the security archive's come with a directory in front."""
+    match = re.search(r"^Components: (.+)$", release, flags=re.MULTILINE)
+    return tuple(word.rpartition("/")[2] for word in match[1].split()) if match else ()
+
+
+def _offered_firmware(mirror: Mirror, suite: str, scratch: Path) -> Sequence[str]:
+    uri = f"{mirror.main}/dists/{suite}/{FIRMWARE_COMPONENT}/binary-amd64/Packages.xz"
+    try:
+        index = lzma.decompress(_fetch(uri, scratch / "firmware-Packages.xz")).decode()
+    except MirrorError:
+        return ()
+    return re.findall(r"^Package: (\S+)$", index, flags=re.MULTILINE)
+
+
+def _fetch(uri: str, target: Path) -> bytes:
+    """Fetch with apt's own methods, so that the host's proxies and certificates are honoured."""
+    options = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "APT::Sandbox::User=root"]
+    try:
+        run([_APT_HELPER, *options, "download-file", uri, target], timeout=90, env=proxy_environment())
+    except CommandError as e:
+        reason = [line for line in e.stderr.splitlines() if line.startswith("E:")][:1] or [e.message]
+        raise MirrorError(
+            f"cannot fetch {uri}: {reason[0].removeprefix('E: ')}",
+            hint="check the network, `apt-get update` on this host, and debian.mirror in the config",
+        ) from e
+    return target.read_bytes()

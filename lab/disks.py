@@ -1,0 +1,95 @@
+"""The files behind a lab's disks: one image shared by both nodes, and what each node writes over it."""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import os
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from config.door import run
+from config.model import Cluster, Node, format_size
+from lab.errors import LabError
+from lab.machine import OVMF_CODE, OVMF_VARS, Firmware, disk, disk_file
+
+BASE = "base.qcow2"
+_TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh-keygen": "openssh-client"}
+
+
+class ImageInfo(BaseModel):
+    """What `qemu-img info` says of an image."""
+
+    virtual_size: int = Field(alias="virtual-size")
+    format: str
+
+
+def check(image: Path, firmware: Firmware) -> None:
+    """Whether everything that the lab needs of this host is there. Raises LabError."""
+    for tool, package in _TOOLS.items():
+        if shutil.which(tool) is None:
+            raise LabError(f"{tool} is not installed", hint=f"apt-get install {package}")
+    if firmware == "uefi" and not (OVMF_CODE.exists() and OVMF_VARS.exists()):
+        raise LabError(f"{OVMF_CODE} is not there", hint="apt-get install ovmf")
+    if not image.is_file():
+        raise LabError(f"there is no image {image}", hint="`invoke build-image` builds it")
+    if (found := info(image).format) != "qcow2":
+        raise LabError(f"{image} is {found}, and the lab boots qcow2", hint="`invoke build-image --formats qcow2`")
+
+
+def info(image: Path) -> ImageInfo:
+    """Size and format of an image. Raises CommandError when it is none."""
+    return ImageInfo.model_validate_json(run(["qemu-img", "info", "-U", "--output=json", image]).stdout)
+
+
+def adopt(image: Path, directory: Path) -> None:
+    """Keep the image in the lab, as it is now: a later build replaces the file under its name, not under ours."""
+    part = directory / f"{BASE}.part"
+    part.unlink(missing_ok=True)
+    try:
+        os.link(image.resolve(), part)
+    except OSError as e:
+        if e.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        run(["cp", "--reflink=auto", "--sparse=always", image, part], timeout=None)
+    part.rename(directory / BASE)
+
+
+def same(image: Path, directory: Path) -> bool:
+    """Whether the lab's image is this one, by content."""
+    base = directory / BASE
+    return image.is_file() and (image.samefile(base) or filecmp.cmp(image, base, shallow=False))
+
+
+def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> None:
+    """Make what is missing of a node's disks: an overlay over the image, a blank disk, UEFI variables."""
+    image, system = info(directory / BASE), disk(cluster, node, "system")
+    if image.virtual_size > system.size:
+        raise LabError(
+            f"the image has {format_size(image.virtual_size)}, and {node.name}'s system disk would have "
+            f"{format_size(system.size)}",
+            hint="raise max_size of its disk rule",
+        )
+    over = ["-b", BASE, "-F", "qcow2"]
+    _create(directory, disk_file(node.name, "system"), ["create", "-f", "qcow2", *over], str(system.size))
+    blank = disk(cluster, node, "backing")
+    _create(directory, disk_file(node.name, "backing"), ["create", "-f", "qcow2"], str(blank.size))
+    if firmware == "uefi":
+        copy = ["convert", "-f", "raw", "-O", "qcow2", str(OVMF_VARS)]
+        _create(directory, disk_file(node.name, "vars"), copy)
+
+
+def _create(directory: Path, file: str, command: list[str], *size: str) -> None:
+    if (directory / file).exists():
+        return
+    # Under its own name only when whole: what was cut off is made again.
+    run(["qemu-img", *command, f"{file}.part", *size], cwd=directory)
+    (directory / f"{file}.part").rename(directory / file)
+
+
+def available_memory() -> int:
+    """Bytes of memory that this host can give without swapping (MemAvailable, proc(5))."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) << 10

@@ -1,0 +1,160 @@
+"""What one virtual server is made of, and QEMU's command line for it. Pure: nothing is started or written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from config.model import Cluster, DiskRule, Node, format_size
+from lab.errors import LabError
+from lab.network import netdev, node_cables
+
+Firmware = Literal["bios", "uefi"]
+Accelerator = Literal["kvm", "tcg"]
+Purpose = Literal["system", "backing"]
+
+SYSTEM_SIZE = 8 << 30
+BACKING_SIZE = 4 << 30
+SERIAL_LIMIT = 20
+"""Bytes of a virtio-blk serial: VIRTIO_BLK_ID_BYTES, virtio 1.2, 5.2.6."""
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+SEED = "seed.img"
+
+ACCELERATION: dict[Accelerator, tuple[str, ...]] = {
+    "kvm": ("-accel", "kvm", "-cpu", "host"),
+    # Under TCG a PV dom0 dies at its first page fault when the emulated CPU offers SMAP, SMEP or 5-level paging.
+    # tb-size is in MiB: hypervisor, kernel and user space of one node overflow the default code cache.
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-smap,-smep,-la57"),
+}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk to be made for a node: what its rule in the config will find."""
+
+    purpose: Purpose
+    serial: str
+    size: int
+    """Bytes."""
+
+
+def disk(cluster: Cluster, node: Node, purpose: Purpose) -> Disk:
+    """The disk that the config's rule for that purpose matches on that node.
+
+    Raises LabError for a rule that no virtio disk can satisfy.
+    """
+    rule = cluster.disk_rule(node, purpose)
+    where = f"the {purpose} disk's rule of {node.name}"
+    if rule.wwn is not None or rule.model is not None:
+        raise LabError(
+            f"{where} asks for a {'wwn' if rule.wwn is not None else 'model'}, which the lab's virtio disks have not",
+            hint="for the lab, match the disk by serial or by size",
+        )
+    serial = f"{purpose}-{node.name}"[:SERIAL_LIMIT]
+    if rule.serial is not None:
+        serial = rule.serial.replace("*", node.name).replace("?", "0")
+    if len(serial.encode()) > SERIAL_LIMIT:
+        raise LabError(
+            f"{where} leads to the serial {serial!r}, which is longer than a virtio disk's {SERIAL_LIMIT} bytes",
+            hint="for the lab, use a shorter serial or node name",
+        )
+    return Disk(purpose, serial, _size(rule, purpose))
+
+
+def _size(rule: DiskRule, purpose: Purpose) -> int:
+    size = SYSTEM_SIZE if purpose == "system" else BACKING_SIZE
+    size = max(size, rule.min_size or 0) if purpose == "system" else rule.min_size or size
+    return min(size, rule.max_size or size)
+
+
+def check(cluster: Cluster) -> None:
+    """Whether the lab can be what the config describes. Raises LabError."""
+    for node in cluster.nodes:
+        system, backing = disk(cluster, node, "system"), disk(cluster, node, "backing")
+        if system.serial == backing.serial:
+            raise LabError(f"{node.name}'s system and backing disks would have the same serial, {system.serial!r}")
+        if node.match.mac not in (None, node.nics.guest, node.nics.cluster):
+            raise LabError(
+                f"{node.name} is matched by the MAC {node.match.mac}, which neither of its two cards has",
+                hint="the lab's servers have just these two: match by nics.guest or nics.cluster, by serial or by uuid",
+            )
+
+
+def check_memory(cluster: Cluster, available: int) -> None:
+    """Whether that many bytes of available memory hold both servers. Raises LabError."""
+    wanted = sum(node.memory for node in cluster.nodes)
+    if wanted > available:
+        raise LabError(
+            f"the two servers want {format_size(wanted)} of memory, and this host has {available >> 20}M available",
+            hint="give the lab a copy of the config with a smaller nodes[].memory",
+        )
+
+
+def argv(cluster: Cluster, node: Node, *, firmware: Firmware, accelerator: Accelerator, seed: bool) -> list[str]:
+    """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started."""
+    name = node.name
+    guest, server = node_cables(name)
+    return [
+        "qemu-system-x86_64",
+        *("-name", name),
+        *ACCELERATION[accelerator],
+        *("-machine", "pc", "-smp", "1", "-m", f"{node.memory >> 20}M"),
+        *("-nodefaults", "-display", "none", "-rtc", "base=utc"),
+        *_identity(node),
+        *_firmware(name, firmware),
+        *("-chardev", f"socket,id=console,path={name}.console,server=on,wait=off,logfile={name}.log,logappend=on"),
+        *("-serial", "chardev:console"),
+        *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
+        *_disk(disk(cluster, node, "system"), disk_file(name, "system"), boot=True),
+        *_disk(disk(cluster, node, "backing"), disk_file(name, "backing")),
+        *(_seed() if seed else ()),
+        *("-netdev", netdev(guest, "net-guest")),
+        *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},romfile="),
+        *("-netdev", netdev(server, "net-cluster")),
+        *("-device", f"virtio-net-pci,id=cluster,netdev=net-cluster,mac={node.nics.cluster},romfile="),
+        # Host keys are made at first boot: without this, first boot waits for entropy.
+        *("-device", "virtio-rng-pci"),
+    ]
+
+
+def qmp(name: str) -> str:
+    """File name of a node's QMP socket."""
+    return f"{name}.qmp"
+
+
+def disk_file(name: str, purpose: Purpose | Literal["vars"]) -> str:
+    """File name of a node's disk, or of its UEFI variables."""
+    return f"{name}-{purpose}.qcow2"
+
+
+def _identity(node: Node) -> list[str]:
+    fields = {"serial": node.match.serial, "uuid": node.match.uuid}
+    given = ",".join(f"{key}={value.replace(',', ',,')}" for key, value in fields.items() if value is not None)
+    return ["-smbios", f"type=1,{given}"] if given else []
+
+
+def _firmware(name: str, firmware: Firmware) -> list[str]:
+    if firmware == "bios":
+        return []
+    return [
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
+        # qcow2, since a snapshot of the machine cannot hold a writable raw image.
+        *("-drive", f"if=pflash,unit=1,format=qcow2,file={disk_file(name, 'vars')}"),
+    ]
+
+
+def _disk(wanted: Disk, file: str, *, boot: bool = False) -> list[str]:
+    # cache=unsafe leaves out fdatasync on the host and nothing else: at a guest's flush QEMU still writes its cached
+    # qcow2 tables to the host's page cache, in order, and that outlives a SIGKILL of QEMU. So a power cut in the lab
+    # loses what a real one loses, the unflushed; only a crash of the host can tear a lab's disks.
+    drive = f"if=none,id={wanted.purpose},format=qcow2,file={file},cache=unsafe,discard=unmap"
+    serial = wanted.serial.replace(",", ",,")
+    device = f"virtio-blk-pci,id=disk-{wanted.purpose},drive={wanted.purpose},serial={serial}"
+    return ["-drive", drive, "-device", device + (",bootindex=0" if boot else "")]
+
+
+def _seed() -> list[str]:
+    drive = f"if=none,id=seed,format=raw,readonly=on,file={SEED}"
+    return ["-drive", drive, "-device", "virtio-blk-pci,id=disk-seed,drive=seed,serial=seed"]

@@ -1,0 +1,367 @@
+"""The lab itself: two virtual servers that boot the real image, and everything one can do to them.
+
+All that a lab has lives in one directory, so that any number of labs run side by side: disks over one image, sockets,
+console logs, its own SSH key, its own seed medium, and the state that lets the next command find what runs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from config import loader, secrets
+from config.door import Output, run
+from config.errors import CommandError
+from config.model import Cluster, Node
+from images import seed
+from lab import accelerator, disks, machine, monitor, network, ssh, watch
+from lab.console import Follower, Stage
+from lab.errors import InterruptedWaitError, LabError, NoLabError, StartError
+from lab.machine import Firmware
+from lab.process import Process
+from lab.report import LabStatus, NodeStatus, Pair
+from lab.state import LOCK, STATE, State, load, locked, save
+from lab.switch import Direction, Fault, Faults, Segment
+
+PROJECT = Path(__file__).resolve().parent.parent
+FORM_TIMEOUT = 900.0
+"""Seconds for a pair to form: several times what it takes under TCG on two cores."""
+SHUTDOWN_LIMIT = 180.0
+"""Seconds for an orderly shutdown of a dom0 under TCG."""
+GATEWAY_QMP = "gateway.qmp"
+
+
+def directory(name: str = "default") -> Path:
+    """Where the lab of that name lives. Raises LabError for a name that is no plain file name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise LabError(f"{name!r} cannot be a lab's name", hint="use a-z, 0-9 and inner hyphens")
+    return PROJECT / ".lab" / name
+
+
+class Lab:
+    """A lab in a directory. As a context manager it is down at the end, and its disks stay."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open a lab that exists. Raises NoLabError."""
+        self.directory = directory.resolve()
+        self.state()
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        cluster: Cluster,
+        image: Path,
+        *,
+        firmware: Firmware = "bios",
+        config_file: Path | None = None,
+        secrets_yaml: str = "",
+    ) -> Self:
+        """Make a lab, with nothing started yet; with a config file, its nodes get a seed medium with it.
+
+        Raises LabError when the directory already holds something else or the lab cannot be what the config describes.
+        """
+        machine.check(cluster)
+        disks.check(image, firmware)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(directory.iterdir()) and not (directory / LOCK).exists():
+            raise LabError(f"{directory} is not empty and no lab", hint="give the lab another directory")
+        (directory / LOCK).touch()
+        with locked(directory):
+            key = ssh.make_key(directory)
+            if config_file is not None:
+                seed.write_seed(config_file, secrets_yaml, directory / machine.SEED, authorized_keys=key + "\n")
+            disks.adopt(image, directory)
+            save(directory, State(cluster=cluster, firmware=firmware, seeded=config_file is not None))
+        return cls(directory)
+
+    @classmethod
+    def prepare(
+        cls,
+        directory: Path,
+        config_file: Path,
+        image: Path,
+        *,
+        firmware: Firmware = "bios",
+        secrets_dir: Path | None = None,
+    ) -> Self:
+        """Open the lab in directory, or make it from that config file and image, with the config's own secrets.
+
+        Raises LabError when it exists but was made from something else.
+        """
+        cluster = loader.load(config_file).cluster
+        try:
+            lab = cls(directory)
+        except NoLabError:
+            text = secrets.ensure(cluster, secrets_dir or config_file.parent / "secrets").to_yaml()
+            return cls.create(directory, cluster, image, firmware=firmware, config_file=config_file, secrets_yaml=text)
+        state = lab.state()
+        changed = [
+            what
+            for what, same in (
+                ("config", state.cluster.config_hash() == cluster.config_hash()),
+                ("image", disks.same(image, directory)),
+                ("firmware", state.firmware == firmware),
+            )
+            if not same
+        ]
+        if changed:
+            raise LabError(
+                f"the lab in {directory} was made from another {' and another '.join(changed)}",
+                hint="`invoke lab.reset` deletes it and its disks; the next `invoke lab.up` makes it anew",
+            )
+        return lab
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        if (self.directory / STATE).exists():
+            self.down()
+
+    def state(self) -> State:
+        """What the lab remembers. Raises NoLabError after a reset."""
+        return load(self.directory)
+
+    def up(
+        self, *, until: Stage = Stage.FORMED, timeout: float = FORM_TIMEOUT, screen: watch.Display | None = None
+    ) -> Mapping[str, Mapping[str, float]]:
+        """Start whatever does not run and wait for it; by node, seconds from power-on to each stage and step.
+
+        Raises as start() and wait() do.
+        """
+        self.start()
+        return self.wait(until=until, timeout=timeout, screen=screen)
+
+    def start(self, *names: str) -> None:
+        """Power on these nodes, or all: those that already run go on running. Cables that are out stay out.
+
+        Raises StartError when a process of the lab does not come up, LabError for a node that does not exist.
+        """
+        with locked(self.directory):
+            state = self.state()
+            nodes = self._nodes(state, names)
+            if not any(process.alive() for process in state.nodes.values()):
+                machine.check_memory(state.cluster, disks.available_memory())
+            self._start_network()
+            if state.verdict is None:
+                image, memory = self.directory / disks.BASE, max(node.memory for node in state.cluster.nodes)
+                verdict = accelerator.choose(image, memory, cache=accelerator.cache_file())
+                self._update(verdict=verdict)
+            for node in nodes:
+                self._start_node(node)
+
+    def wait(
+        self,
+        *names: str,
+        until: Stage = Stage.FORMED,
+        timeout: float = FORM_TIMEOUT,
+        screen: watch.Display | None = None,
+    ) -> Mapping[str, Mapping[str, float]]:
+        """Wait until these nodes, or all, have come to that stage since their power-on; returns as up() does.
+
+        Raises NotFormedError as watch.wait does, and InterruptedWaitError at Ctrl-C, which leaves the nodes running.
+        """
+        state = self.state()
+        watched = []
+        for node in self._nodes(state, names):
+            if (process := state.nodes.get(node.name)) is None:
+                raise LabError(f"{node.name} is off", hint=f"`invoke lab.start --node {node.name}`")
+            watched.append(watch.follow(self.directory, node.name, process, state.boots[node.name]))
+
+        def guard() -> None:
+            for what, process in (("switch", state.switch), ("gateway", state.gateway)):
+                if process is None or not process.alive():
+                    log = (self.directory / f"{what}.err").read_text(errors="replace").strip()
+                    raise StartError(f"the lab's {what} ended: {log[-1000:]}", hint="`invoke lab.up` starts it again")
+
+        try:
+            return watch.wait(watched, until, timeout, screen or watch.display(sys.stdout), guard)
+        except KeyboardInterrupt:
+            raise InterruptedWaitError(
+                "interrupted; the nodes go on running",
+                hint="`invoke lab.up` waits again, `invoke lab.down` stops them",
+            ) from None
+
+    def kill(self, *names: str) -> None:
+        """Cut the power of these nodes, or of all: SIGKILL, as a pulled plug gives no time either."""
+        with locked(self.directory):
+            state = self.state()
+            for node in self._nodes(state, names):
+                if (process := state.nodes.get(node.name)) is not None:
+                    process.kill()
+                ssh.hang_up(self.directory, node.name)
+
+    def down(self, *, orderly: bool = False, limit: float = SHUTDOWN_LIMIT) -> None:
+        """Stop everything and keep the disks: at once, or (orderly) by each node's power button first.
+
+        A node that is still on limit seconds after its button was pressed loses its power.
+        """
+        with locked(self.directory):
+            state = self.state()
+            running = {name: process for name, process in state.nodes.items() if process.alive()}
+            if orderly:
+                for name in running:
+                    monitor.execute(self.directory, machine.qmp(name), "system_powerdown")
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(lambda process: process.wait(limit), running.values()))
+            for name in state.ports:
+                ssh.hang_up(self.directory, name)
+            others = [process for process in (state.gateway, state.switch) if process is not None]
+            for process in [*running.values(), *others]:
+                process.terminate()
+            self._update(nodes={}, ports={}, gateway=None, switch=None)
+
+    def reset(self) -> None:
+        """Stop everything and delete the lab with its disks and its key."""
+        self.down()
+        shutil.rmtree(self.directory)
+
+    def cut(self, segment: Segment, *names: str, direction: Direction = "both", loss: float = 1.0) -> None:
+        """Take out the cables of these nodes, or of all, on that segment: no frame passes, and the cards lose carrier.
+
+        With a direction, or a loss (the part of the frames that is lost) below 1, the cable is bad, not out: carrier
+        stays. What was wrong with the same cable in that direction before is replaced.
+        """
+        with locked(self.directory):
+            state = self.state()
+            new = [
+                Fault(segment=segment, node=node.name, direction=direction, loss=loss)
+                for node in self._nodes(state, names)
+            ]
+            places = {(fault.segment, fault.node, fault.direction) for fault in new}
+            kept = [f for f in state.faults if (f.segment, f.node, f.direction) not in places]
+            self._apply((*kept, *new))
+
+    def heal(self, segment: Segment | None = None, *names: str) -> None:
+        """Put cables back: of that segment or of both, of these nodes or of all."""
+        with locked(self.directory):
+            state = self.state()
+            chosen = {node.name for node in self._nodes(state, names)}
+            self._apply(tuple(f for f in state.faults if f.node not in chosen or segment not in (None, f.segment)))
+
+    def ssh(self, name: str, *command: str, timeout: float = 120, check: bool = True) -> Output:
+        """Run a command on a node, as root, through its shell. Raises CommandError as config.door.run does."""
+        return run(self.ssh_argv(name, *command), timeout=timeout, check=check)
+
+    def ssh_argv(self, name: str, *command: str) -> list[str]:
+        """The ssh command line for a login on that node, or for a command there."""
+        state = self.state()
+        self._nodes(state, (name,))
+        if name not in state.ports:
+            raise LabError("the lab is down", hint="`invoke lab.up` starts it")
+        return ssh.argv(self.directory, name, command)
+
+    @property
+    def ssh_config(self) -> Path:
+        """An ssh_config that knows both nodes by name, while the lab is up: for ssh -F, scp -F, testinfra."""
+        return self.directory / ssh.CONFIG
+
+    def status(self) -> LabStatus:
+        """What runs, where each boot stands, and what the nodes that can be reached say of the pair."""
+        state = self.state()
+        with ThreadPoolExecutor() as pool:
+            nodes = tuple(pool.map(lambda node: self._node_status(state, node.name), state.cluster.nodes))
+        return LabStatus(
+            accelerator=state.verdict.accelerator if state.verdict else None,
+            accelerator_reason=state.verdict.reason if state.verdict else "chosen at the first start",
+            cut=tuple(f"{fault.segment}-{fault.node}" for fault in state.faults),
+            nodes=nodes,
+        )
+
+    def _node_status(self, state: State, name: str) -> NodeStatus:
+        process = state.nodes.get(name)
+        if process is None or not process.alive():
+            return NodeStatus(name=name, running=False, console="", ssh_port=None, problem="off")
+        progress = Follower(self.directory / f"{name}.log", state.boots[name]).poll()
+        status = NodeStatus(name=name, running=True, console=progress.text, ssh_port=state.ports.get(name))
+        if progress.stage < Stage.SYSTEMD:
+            return status.model_copy(update={"problem": "booting"})
+        try:
+            output = self.ssh(name, "xenpair", "status", "--json", timeout=90, check=False)
+        except CommandError as e:
+            return status.model_copy(update={"problem": str(e)})
+        if not output.stdout.strip():
+            return status.model_copy(update={"problem": output.stderr.strip() or "no answer"})
+        pair = Pair.parse(output.stdout)
+        if isinstance(pair, str):
+            return status.model_copy(update={"problem": pair})
+        return status.model_copy(update={"pair": pair, "exit_code": output.returncode})
+
+    def _nodes(self, state: State, names: Sequence[str]) -> list[Node]:
+        known = {node.name: node for node in state.cluster.nodes}
+        for name in names:
+            if name not in known:
+                raise LabError(f"there is no node {name!r} in this lab", hint=f"its nodes: {', '.join(known)}")
+        return [known[name] for name in names or known]
+
+    def _update(self, **changes: object) -> State:
+        state = self.state().model_copy(update=changes)
+        save(self.directory, state)
+        return state
+
+    def _start_network(self) -> None:
+        state = self.state()
+        if state.switch is None or not state.switch.alive():
+            argv = [sys.executable, "-m", "lab.switch", *map(str, network.cables(state.cluster))]
+            log = self.directory / "switch.err"
+            process = Process.spawn(argv, cwd=self.directory, log=log, env={"PYTHONPATH": str(PROJECT)})
+            state = self._update(switch=process)
+            network.wait_ready(process, self.directory, log)
+            network.control(self.directory, Faults(faults=state.faults))
+        if state.gateway is None or not state.gateway.alive():
+            self._start_gateway(state.cluster)
+
+    def _start_gateway(self, cluster: Cluster) -> None:
+        log = self.directory / "gateway.err"
+        for attempt in range(3):
+            ports = dict(zip((node.name for node in cluster.nodes), network.free_ports(2), strict=True))
+            argv = network.gateway_argv(cluster, ports, qmp=GATEWAY_QMP)
+            process = Process.spawn(argv, cwd=self.directory, log=log)
+            self._update(gateway=process, ports=ports)
+            try:
+                monitor.wait_ready(process, self.directory, GATEWAY_QMP, log)
+            except StartError:
+                # Another program may have taken a port since it was found free.
+                if attempt == 2:
+                    raise
+            else:
+                ssh.write_config(self.directory, ports)
+                return
+
+    def _start_node(self, node: Node) -> None:
+        state, name = self.state(), node.name
+        if name in state.nodes and state.nodes[name].alive():
+            return
+        if state.verdict is None:
+            raise AssertionError("an accelerator is chosen before any node is started")
+        disks.make(self.directory, state.cluster, node, state.firmware)
+        console, log = self.directory / f"{name}.log", self.directory / f"{name}.err"
+        offset = console.stat().st_size if console.exists() else 0
+        argv = machine.argv(
+            state.cluster, node, firmware=state.firmware, accelerator=state.verdict.accelerator, seed=state.seeded
+        )
+        process = Process.spawn(argv, cwd=self.directory, log=log)
+        self._update(nodes={**state.nodes, name: process}, boots={**state.boots, name: offset})
+        monitor.wait_ready(process, self.directory, machine.qmp(name), log)
+        self._set_carrier(name, state.faults)
+
+    def _apply(self, faults: tuple[Fault, ...]) -> None:
+        state = self._update(faults=faults)
+        if state.switch is not None and state.switch.alive():
+            network.control(self.directory, Faults(faults=faults))
+        for name, process in state.nodes.items():
+            if process.alive():
+                self._set_carrier(name, faults)
+
+    def _set_carrier(self, name: str, faults: Sequence[Fault]) -> None:
+        out = {fault.segment for fault in faults if fault.node == name and fault.cut}
+        for cable in network.node_cables(name):
+            link = {"name": cable.segment, "up": cable.segment not in out}
+            monitor.execute(self.directory, machine.qmp(name), "set_link", link)

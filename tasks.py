@@ -1,0 +1,218 @@
+"""Invoke tasks: wiring only. `invoke --list` names them, `invoke --help TASK` explains one."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invoke import Collection, Context, task
+from invoke.exceptions import Exit
+
+from config.errors import XenpairError
+
+PROJECT = Path(__file__).resolve().parent
+CONFIG = PROJECT / "config" / "cluster.yaml"
+OUT = PROJECT / "out"
+CACHE = PROJECT / ".cache"
+
+
+def speaks(function: Callable[..., int | None]) -> Callable[..., None]:
+    """A user's mistake, or a machine's, becomes one message and an exit code; anything else is a bug and shows."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = function(*args, **kwargs)
+        except XenpairError as e:
+            raise Exit(f"xenpair: {e}", code=e.exit_code) from None
+        except KeyboardInterrupt:
+            raise Exit("interrupted", code=130) from None
+        if code:
+            raise Exit(code=code)
+
+    return wrapper
+
+
+@task(help={"config": "the cluster's config; config/cluster.yaml if not given"})
+@speaks
+def check_config(context: Context, config: str = str(CONFIG)) -> int:  # noqa: ARG001
+    """Check a config: every error at once, exit code 2; warnings alone exit 0."""
+    from config.command import check_config as check
+
+    return check(Path(config), templates=PROJECT / "templates", secrets_directory=Path(config).parent / "secrets")
+
+
+@task(
+    help={
+        "config": "the cluster's config; config/cluster.yaml if not given",
+        "out": "directory of the artifacts; out if not given",
+        "formats": "comma-separated: qcow2, raw",
+    }
+)
+@speaks
+def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
+    """Build the dom0 image, its package, its manifest and the seed medium; what is there already is not built again."""
+    from config.loader import load
+    from images import build
+    from images.disklayer import parse_formats
+    from images.progress import Progress
+
+    build.build_image(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
+
+
+@task(
+    help={
+        "hosts": "both booted nodes in the config's order: root@ADDRESS,root@ADDRESS; the lab's if not given",
+        "config": "the config that they run",
+        "ssh_config": "ssh_config through which they are reached",
+        "lab": "which lab, where no hosts are given",
+    }
+)
+@speaks
+def verify(
+    context: Context,  # noqa: ARG001
+    hosts: str = "",
+    config: str = str(CONFIG),
+    ssh_config: str = "",
+    lab: str = "default",
+) -> int:
+    """Ask two booted nodes, the lab's or real ones, for all that a formed pair has to be."""
+    from config.loader import load
+    from lab.pair import Lab, directory
+
+    if not hosts:
+        hosts = ",".join(node.name for node in load(Path(config)).cluster.nodes)
+        ssh_config = str(Lab(directory(lab)).ssh_config)
+    argv = [sys.executable, "-m", "pytest", "-q", "tests/lab/test_formed_pair.py"]
+    argv += [f"--hosts={hosts}", f"--config-file={Path(config).resolve()}"]
+    argv += [f"--ssh-config={Path(ssh_config).resolve()}"] if ssh_config else []
+    return subprocess.run(argv, cwd=PROJECT, check=False).returncode
+
+
+@task(help={"only": "comma-separated: build, lab", "rounds": "how often each is measured"})
+@speaks
+def bench(context: Context, only: str = "build,lab", rounds: int = 1) -> None:  # noqa: ARG001
+    """Measure against the physical floor, as ratios in one run."""
+    from bench.report import measure
+
+    measure(CONFIG, CACHE, only.split(","), rounds)
+
+
+LAB_HELP = {"lab": "name of the lab; any number of them run side by side"}
+NODE_HELP = {**LAB_HELP, "node": "the node's name"}
+
+
+@task(
+    help={**LAB_HELP, "config": "the cluster's config", "out": "where the built image is", "firmware": "bios or uefi"}
+)
+@speaks
+def lab_up(
+    context: Context,  # noqa: ARG001
+    lab: str = "default",
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+    firmware: str = "bios",
+) -> int:
+    """Start the pair and wait until it is formed, or say what hangs; then print its status."""
+    from lab import command
+
+    return command.up(lab, Path(config), Path(out), firmware)
+
+
+@task(help={**LAB_HELP, "orderly": "press the power buttons first and wait"})
+@speaks
+def lab_down(context: Context, lab: str = "default", orderly: bool = False) -> None:  # noqa: ARG001
+    """Stop everything; the disks stay."""
+    from lab import command
+
+    command.opened(lab).down(orderly=orderly)
+
+
+@task(help=LAB_HELP)
+@speaks
+def lab_reset(context: Context, lab: str = "default") -> None:  # noqa: ARG001
+    """Stop everything, and delete the lab with its disks."""
+    from lab import command
+
+    command.opened(lab).reset()
+
+
+@task(help={**NODE_HELP, "command": "what to run there; a login if not given"})
+@speaks
+def lab_ssh(context: Context, node: str, command: str = "", lab: str = "default") -> int:  # noqa: ARG001
+    """Log in to a node, or run a command there; the exit code is the command's."""
+    from lab.command import opened
+
+    argv = opened(lab).ssh_argv(node, *([command] if command else []))
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)  # noqa: S606
+
+
+@task(help=NODE_HELP)
+@speaks
+def lab_kill(context: Context, node: str, lab: str = "default") -> None:  # noqa: ARG001
+    """Cut a node's power."""
+    from lab import command
+
+    command.opened(lab).kill(node)
+
+
+@task(help={**NODE_HELP, "wait": "until the node is a member of the pair again"})
+@speaks
+def lab_start(context: Context, node: str, lab: str = "default", wait: bool = False) -> None:  # noqa: ARG001
+    """Switch a node's power on."""
+    from lab import command
+
+    pair = command.opened(lab)
+    pair.start(node)
+    if wait:
+        pair.wait(node)
+
+
+@task(help={**LAB_HELP, "link": "cluster or guest", "node": "at this node only"})
+@speaks
+def lab_cut(context: Context, link: str, node: str = "", lab: str = "default") -> None:  # noqa: ARG001
+    """Take the cable of a link out."""
+    from lab import command
+
+    command.opened(lab).cut(command.segment(link), *([node] if node else []))
+
+
+@task(help={**LAB_HELP, "link": "cluster or guest; both if not given", "node": "at this node only"})
+@speaks
+def lab_heal(context: Context, link: str = "", node: str = "", lab: str = "default") -> None:  # noqa: ARG001
+    """Put cables back."""
+    from lab import command
+
+    command.opened(lab).heal(command.segment(link) if link else None, *([node] if node else []))
+
+
+@task(help={**LAB_HELP, "json": "for scripts"})
+@speaks
+def lab_status(context: Context, json: bool = False, lab: str = "default") -> int:  # noqa: ARG001
+    """How the pair is: exit 0 healthy, 2 degraded, 1 failed."""
+    from lab import command
+
+    return command.show_status(command.opened(lab), json=json)
+
+
+namespace = Collection(check_config, build_image, verify, bench)
+namespace.add_collection(
+    Collection(
+        up=lab_up,
+        down=lab_down,
+        reset=lab_reset,
+        ssh=lab_ssh,
+        kill=lab_kill,
+        start=lab_start,
+        cut=lab_cut,
+        heal=lab_heal,
+        status=lab_status,
+    ),
+    name="lab",
+)

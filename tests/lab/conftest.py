@@ -1,0 +1,145 @@
+"""The lab tier: a pair booted from the built image, or any two hosts that `invoke verify --hosts` names."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from config.loader import load
+from config.model import Cluster, Node
+from lab.pair import Lab
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("xenpair")
+    group.addoption(
+        "--hosts", default="", help="the two booted nodes, in the config's order: root@ADDRESS,root@ADDRESS"
+    )
+    group.addoption("--ssh-config", default=None, help="ssh_config through which they are reached")
+    group.addoption("--config-file", default=str(PROJECT / "config" / "cluster.yaml"), help="the config they run")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A booted node: how to ask it, and what the config says it is."""
+
+    host: Host
+    node: Node
+    peer: Node
+    cluster: Cluster
+
+    def ask(self, command: str) -> str:
+        """Standard output of a shell command that has to succeed."""
+        return str(self.host.check_output(command))
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Both, in the config's order; lab is None where the hosts are not the lab's."""
+
+    first: Server
+    second: Server
+    lab: Lab | None
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter((self.first, self.second))
+
+
+def reach(cluster: Cluster, names: list[str], ssh_config: Path | None, lab: Lab | None) -> Servers:
+    """Connect to both nodes."""
+    servers = [
+        Server(testinfra.get_host(f"ssh://{name}", ssh_config=ssh_config), node, cluster.peer_of(node.name), cluster)
+        for name, node in zip(names, cluster.nodes, strict=True)
+    ]
+    return Servers(servers[0], servers[1], lab)
+
+
+@pytest.fixture(scope="session")
+def config_file(pytestconfig: pytest.Config) -> Path:
+    """The config that the pair is made from."""
+    return Path(pytestconfig.getoption("--config-file"))
+
+
+@pytest.fixture(scope="session")
+def image(config_file: Path) -> Path:
+    """The built image; a build with nothing changed does no work."""
+    from images.build import build_image
+    from images.progress import plain
+
+    return build_image(load(config_file), PROJECT / "out", ["qcow2"], cache=PROJECT / ".cache", progress=plain()).qcow2
+
+
+@pytest.fixture
+def scratch_lab(request: pytest.FixtureRequest, config_file: Path, image: Path) -> Iterator[Lab]:
+    """A lab of this test's own, on UEFI firmware; gone afterwards."""
+    directory = PROJECT / ".lab" / "test-scratch"
+    lab = fresh_lab(directory, config_file, image, "uefi")
+    try:
+        yield lab
+    finally:
+        lab.reset()
+
+
+def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: str) -> Lab:
+    """A lab with empty disks, whatever an interrupted run has left there."""
+    if directory.exists():
+        try:
+            Lab(directory).reset()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    return Lab.prepare(directory, config_file, image, firmware=firmware)  # type: ignore[arg-type]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is asked of the formed pair is asked again after both nodes were rebooted."""
+    if "servers" in metafunc.fixturenames:
+        boots = ["as-found"] if metafunc.config.getoption("--hosts") else ["first-boot", "after-reboot"]
+        metafunc.parametrize("servers", boots, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
+    """The lab's pair, formed from nothing by its first boot."""
+    if pytestconfig.getoption("--hosts"):
+        yield None
+        return
+    lab = fresh_lab(
+        PROJECT / ".lab" / "test",
+        request.getfixturevalue("config_file"),
+        request.getfixturevalue("image"),
+        "bios",
+    )
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.reset()
+
+
+@pytest.fixture(scope="module")
+def servers(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, config_file: Path, formed_lab: Lab | None
+) -> Servers:
+    """Both nodes of a formed pair: after first boot, and after a reboot of both."""
+    cluster = load(config_file).cluster
+    if formed_lab is None:
+        option = pytestconfig.getoption("--ssh-config")
+        return reach(cluster, pytestconfig.getoption("--hosts").split(","), Path(option) if option else None, None)
+    if request.param == "after-reboot":
+        formed_lab.reboot()
+        formed_lab.wait()
+    return reach(cluster, [node.name for node in cluster.nodes], formed_lab.ssh_config, formed_lab)
+
+
+@pytest.fixture(params=[0, 1], ids=["first", "second"])
+def server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    """Each of the two in turn."""
+    return (servers.first, servers.second)[request.param]

@@ -1,0 +1,180 @@
+"""What a formed pair has to be. `invoke verify` asks the same of any two hosts."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+from firstboot.probe.drbd import parse_proc_drbd
+from images.grub import check_default_entry
+from tests.lab.conftest import Server, Servers
+from tests.lab.expected_warnings import unexpected
+
+pytestmark = pytest.mark.lab
+
+
+def test_xen_runs_below(server: Server) -> None:
+    assert server.ask("cat /sys/hypervisor/type") == "xen"
+    assert "xen_major            : 4" in server.ask("xl info")
+
+
+def test_xen_is_the_boot_loaders_default(server: Server) -> None:
+    check_default_entry(server.ask("cat /boot/grub/grub.cfg"))
+
+
+def test_xen_stays_the_default_when_debian_rewrites_the_boot_menu(servers: Servers) -> None:
+    servers.first.ask("grub-mkconfig -o /run/grub.cfg")
+    menu = servers.first.ask("cat /run/grub.cfg")
+    check_default_entry(menu)
+    root = servers.first.ask("findmnt -no UUID /")
+    assert f"root=UUID={root}" in menu
+
+
+def test_dom0_has_the_memory_that_the_config_gives_it(server: Server) -> None:
+    domains = json.loads(server.ask("xl list -l"))
+    assert domains[0]["config"]["b_info"]["max_memkb"] << 10 == server.cluster.dom0.memory
+
+
+def test_both_cards_are_configured(server: Server) -> None:
+    links = json.loads(server.ask("ip -json -4 address"))
+    by_name = {link["ifname"]: {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]} for link in links}
+    cards = {link["address"]: link for link in json.loads(server.ask("ip -json link")) if link["ifname"] != "xenbr0"}
+    assert str(server.node.addresses.cluster) in by_name[cards[server.node.nics.cluster]["ifname"]]
+    assert str(server.node.addresses.guest) in by_name[server.cluster.network.bridge]
+    assert cards[server.node.nics.guest]["master"] == server.cluster.network.bridge
+
+
+def test_host_names(server: Server) -> None:
+    assert server.ask("uname -n") == server.node.name
+    assert server.ask(f"getent hosts {server.peer.name}").split()[0] == str(server.peer.addresses.cluster.ip)
+    assert server.ask(f"getent hosts {server.node.name}").split()[0] == str(server.node.addresses.cluster.ip)
+    assert re.search(r"^hosts:\s+files dns$", server.ask("cat /etc/nsswitch.conf"), re.MULTILINE)
+
+
+def test_replication_comes_in_on_the_cluster_link_only(server: Server) -> None:
+    rules = server.ask("nft list table inet xenpair")
+    assert "policy drop" in rules
+    card = server.ask("ip -json link | tr -d '\\n'")
+    name = next(link["ifname"] for link in json.loads(card) if link["address"] == server.node.nics.cluster)
+    for port in (server.cluster.storage.drbd.port, server.cluster.network.join_port):
+        assert {line.strip().split()[1] for line in rules.splitlines() if str(port) in line} == {f'"{name}"'}
+
+
+def test_drbd_is_primary_and_up_to_date_on_both_sides(server: Server) -> None:
+    state = parse_proc_drbd(server.ask("cat /proc/drbd"))
+    assert (state.connection, state.role, state.peer_role) == ("Connected", "Primary", "Primary")
+    assert (state.disk, state.peer_disk) == ("UpToDate", "UpToDate")
+    assert state.out_of_sync == 0
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "protocol C",
+        "allow-two-primaries yes",
+        'cram-hmac-alg "sha256"',
+        'verify-alg "crc32c"',
+        "after-sb-0pri discard-zero-changes",
+        "after-sb-1pri consensus",
+        "fencing resource-and-stonith",
+        "on-io-error detach",
+        "on-no-data-accessible suspend-io",
+    ],
+)
+def test_drbd_runs_with_the_settings_of_the_design(server: Server, setting: str) -> None:
+    running = " ".join(server.ask(f"drbdsetup show {server.cluster.storage.drbd.resource} --show-defaults").split())
+    assert f"{setting};" in re.sub(r";\s*#[^;]*", ";", running)
+
+
+def test_debians_own_units_for_drbd_and_domains_stay_off(server: Server) -> None:
+    for unit in ("drbd.service", "xendomains.service"):
+        assert server.host.run(f"systemctl is-enabled {unit}").stdout.strip() == "masked"
+
+
+def test_lvm_does_not_see_the_backing_partition(server: Server) -> None:
+    rows = json.loads(server.ask("pvs --all --reportformat json -o pv_name,vg_name"))["report"][0]["pv"]
+    assert rows == [{"pv_name": "/dev/drbd0", "vg_name": server.cluster.storage.volume_group}]
+
+
+def test_both_nodes_see_the_same_volume_group(servers: Servers) -> None:
+    command = "vgs --noheadings -o vg_name,vg_uuid,vg_seqno"
+    assert servers.first.ask(command).split() == servers.second.ask(command).split()
+
+
+@pytest.mark.parametrize("direction", ["first-to-second", "second-to-first"])
+def test_what_one_node_writes_the_other_reads(servers: Servers, direction: str) -> None:
+    writer, reader = tuple(servers) if direction == "first-to-second" else tuple(servers)[::-1]
+    group = writer.cluster.storage.volume_group
+    volume = f"{group}/xenpair-verify"
+    writer.ask(f"lvcreate --yes --wipesignatures y --size 8M --name xenpair-verify {group}")
+    try:
+        reader.ask(f"lvchange --activate y {volume}")
+        written = writer.ask(
+            f"head -c 4M /dev/urandom > /run/verify && dd if=/run/verify of=/dev/{volume} oflag=direct bs=1M status=none"
+            " && sha256sum < /run/verify"
+        )
+        assert reader.ask(f"dd if=/dev/{volume} iflag=direct bs=1M count=4 status=none | sha256sum") == written
+    finally:
+        reader.ask(f"lvchange --activate n {volume}")
+        writer.ask(f"lvremove --yes {volume}; rm -f /run/verify")
+
+
+def test_heartbeat_sees_both_nodes(server: Server) -> None:
+    for node in (server.node.name, server.peer.name):
+        assert server.ask(f"cl_status nodestatus {node}") == "active"
+
+
+def test_heartbeat_has_two_independent_links(server: Server) -> None:
+    links = server.ask(f"cl_status listhblinks {server.peer.name}").split()
+    assert len(set(links)) == 2
+    for link in links:
+        assert server.ask(f"cl_status hblinkstatus {server.peer.name} {link}") == "up"
+
+
+def test_secrets_are_readable_by_root_alone(server: Server) -> None:
+    for path in ("/etc/ha.d/authkeys", "/etc/drbd.d/xenpair.res", "/etc/xenpair/secrets.yaml", "/root/.ssh/id_ed25519"):
+        file = server.host.file(path)
+        assert (file.user, file.mode) == ("root", 0o600)
+
+
+def test_both_nodes_run_heartbeat_with_the_same_files(servers: Servers) -> None:
+    command = "sha256sum /etc/ha.d/authkeys /etc/ha.d/haresources /etc/hosts /etc/drbd.d/xenpair.res"
+    assert servers.first.ask(command) == servers.second.ask(command)
+
+
+def test_root_reaches_the_peer_without_a_prompt(server: Server) -> None:
+    options = "-o BatchMode=yes -o StrictHostKeyChecking=yes"
+    assert server.ask(f"ssh {options} {server.peer.name} uname -n") == server.peer.name
+
+
+def test_no_password_opens_the_door(server: Server) -> None:
+    settings = server.ask("sshd -T")
+    assert "passwordauthentication no" in settings
+    assert "kbdinteractiveauthentication no" in settings
+    assert server.ask("passwd --status root").split()[1] == "L"
+
+
+def test_no_unit_has_failed(server: Server) -> None:
+    assert server.ask("systemctl list-units --failed --no-legend --plain") == ""
+
+
+def test_a_clean_boot_warns_of_nothing_unexpected(server: Server) -> None:
+    lines = server.ask("journalctl --boot --priority warning --output short-monotonic --no-hostname --quiet")
+    assert unexpected(lines) == []
+
+
+def test_status_says_healthy(server: Server) -> None:
+    status = json.loads(server.ask("xenpair status --json"))
+    assert status["node"] == server.node.name
+    assert status["firstboot"]["state"] == "done"
+    assert status["drbd"]["connection"] == "Connected"
+    assert status["lvm"]["volume_group"] == server.cluster.storage.volume_group
+    assert status["heartbeat"]["state"] == "up"
+
+
+def test_the_plan_is_all_done(server: Server) -> None:
+    states = {line.split()[1] for line in server.ask("xenpair plan").splitlines()}
+    assert states == {"done"}
