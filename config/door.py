@@ -43,12 +43,14 @@ def run(
     stdin: str | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
 ) -> Output:
     """Run a program to its end and return what it printed.
 
     argv is a list, never a shell line. Standard input is /dev/null unless text is given; the environment is built from
     scratch (LANG=C.UTF-8, a fixed PATH, HOME, plus env). The program gets a process group of its own: at the timeout
-    (seconds), or when this process is interrupted, the whole group is killed.
+    (seconds), or when this process is interrupted, the whole group is killed. A program that reads a secret from a file
+    may still print it: each of secrets is blotted out of what it printed.
 
     Raises CommandError when the program is missing, times out, or (with check) exits non-zero.
     """
@@ -74,13 +76,20 @@ def run(
     except subprocess.TimeoutExpired:
         kill_group(process)
         _, stderr = process.communicate()
-        raise CommandError(args, None, stderr, what=f"no end after {timeout:.0f} s, killed") from None
+        raise CommandError(args, None, _blot(stderr, secrets), what=f"no end after {timeout:.0f} s, killed") from None
     except BaseException:
         kill_group(process)
         raise
+    stdout, stderr = _blot(stdout, secrets), _blot(stderr, secrets)
     if check and process.returncode != 0:
         raise CommandError(args, process.returncode, stderr)
     return Output(process.returncode, stdout, stderr)
+
+
+def _blot(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "[secret]")
+    return text
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

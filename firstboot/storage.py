@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from config.door import run
+from config.errors import CommandError
 from firstboot import observe
 from firstboot.errors import StorageError
 from firstboot.node import ThisNode
@@ -15,6 +16,12 @@ from firstboot.probe.drbd import UUID_JUST_CREATED
 POLL = 0.5
 """Seconds between two looks at /proc/drbd."""
 
+ATTEMPTS = 5
+"""How often `drbdadm adjust` may fail: it gives each of its helpers 5 s, which a node under emulation can exceed."""
+
+KERNEL_MODULES = ("drbd", "sha256", "crc32c")
+"""The driver, and what its net options name: loaded before, so that no helper of drbdadm has to wait for them."""
+
 
 def bring_up(node: ThisNode, sync: InitialSync, waiting: Callable[[str], None]) -> None:
     """Attach, connect, and become Primary as soon as that is safe; waits for the peer as long as that takes.
@@ -22,9 +29,9 @@ def bring_up(node: ThisNode, sync: InitialSync, waiting: Callable[[str], None]) 
     waiting is told each new reason for a wait. Raises CommandError or StorageError.
     """
     resource = node.cluster.storage.drbd.resource
-    run(["modprobe", "drbd"])
+    run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
-        run(["drbdadm", "up", resource])
+        _adjust(node)
     while True:
         match next_storage_step(observe.drbd(), sync, node.first):
             case Up():
@@ -36,6 +43,20 @@ def bring_up(node: ThisNode, sync: InitialSync, waiting: Callable[[str], None]) 
             case Wait(reason):
                 waiting(reason)
                 time.sleep(POLL)
+
+
+def _adjust(node: ThisNode) -> None:
+    """Make the kernel's view of the resource that of its file: attach and connect what is not."""
+    for attempt in range(ATTEMPTS):
+        try:
+            # drbdadm hands the shared secret to its helper, and prints the helper's arguments when that fails.
+            run(["drbdadm", "adjust", node.cluster.storage.drbd.resource], secrets=[node.secrets.drbd])
+        except CommandError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(POLL)
+        else:
+            return
 
 
 def recorded_sync(node: ThisNode) -> InitialSync:

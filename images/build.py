@@ -16,9 +16,8 @@ from images.deb import firstboot_package
 from images.disklayer import NAME, Format, Inputs, Order, make_artifacts
 from images.manifest import Manifest
 from images.progress import Progress
-from images.rootfs import key as rootfs_key
 from images.rootfs import rootfs_layer
-from images.seed import write_seed
+from images.seed import TEMPORARY_PREFIX, write_seed
 
 SEED = "seed.img"
 _PARTIAL = ".partial"
@@ -50,10 +49,11 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         current = _current(inputs, out, formats)
         if current is None:
             preflight.check_namespaces()
-            preflight.check_space(_space_needed(cluster, inputs, store, out))
-            package = firstboot_package(store)
-            base = rootfs_layer(cluster.debian, inputs.mirror, store, progress)
-            made = make_artifacts(Order(cluster, inputs, base, package, formats), out / _PARTIAL, store, progress)
+            preflight.check_space(_space_needed(inputs, store, out))
+            package = firstboot_package(inputs.package, store)
+            base = rootfs_layer(inputs.rootfs, store, progress)
+            order = Order(inputs, cluster.config_hash(), base, package, formats)
+            made = make_artifacts(order, out / _PARTIAL, store, progress)
             _publish(made, out)
         else:
             made = _refresh(current, cluster, out, progress)
@@ -67,7 +67,8 @@ def _clear_leftovers(store: Cache, out: Path, progress: Progress) -> None:
     partial = out / _PARTIAL
     if store.sweep() or partial.exists():
         progress.note("cleared away what an interrupted build had left")
-    namespace.remove_tree(partial)
+    for leftover in (partial, *out.glob(f"{TEMPORARY_PREFIX}*")):
+        namespace.remove_tree(leftover)
 
 
 def _current(inputs: Inputs, out: Path, formats: Sequence[Format]) -> Manifest | None:
@@ -78,8 +79,8 @@ def _current(inputs: Inputs, out: Path, formats: Sequence[Format]) -> Manifest |
     return found if all(f"{NAME}.{wanted}" in found.artifacts for wanted in formats) else None
 
 
-def _space_needed(cluster: Cluster, inputs: Inputs, store: Cache, out: Path) -> list[tuple[Path, int]]:
-    cached = store.layer("rootfs", rootfs_key(cluster.debian, inputs.mirror)).is_dir()
+def _space_needed(inputs: Inputs, store: Cache, out: Path) -> list[tuple[Path, int]]:
+    cached = store.layer("rootfs", inputs.rootfs.key).is_dir()
     first = [] if cached else [(store.root, preflight.ROOTFS_SPACE)]
     return [*first, (store.root, preflight.TREE_SPACE), (out, preflight.OUT_SPACE)]
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from images import namespace
@@ -18,15 +18,6 @@ def content_key(inputs: Mapping[str, object]) -> str:
     """Key of everything that goes into a layer: 32 hex digits of a sha256 over the inputs. Never made of times."""
     canonical = json.dumps(inputs, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
-def contents(files: Iterable[Path], base: Path) -> dict[str, str]:
-    """Path below base -> sha256 and executable bit of each file, as an input for content_key()."""
-    found = {}
-    for path in sorted(files):
-        executable = "x" if path.stat().st_mode & 0o100 else "-"
-        found[str(path.relative_to(base))] = hashlib.sha256(path.read_bytes()).hexdigest() + executable
-    return found
 
 
 @contextlib.contextmanager

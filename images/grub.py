@@ -18,10 +18,12 @@ SECTOR = 512
 BOOT_CODE_SIZE = 440
 """Bytes of boot code before the disk signature and the (protective) partition table."""
 
-BIOS_MODULES = ("biosdisk", "part_gpt", "ext2", "search_fs_uuid")
-EFI_MODULES = ("part_gpt", "fat", "ext2", "search", "search_fs_uuid", "normal", "configfile", "echo", "test")
+BIOS_MODULES = ("biosdisk", "part_gpt", "ext2", "gzio", "search_fs_uuid")
+EFI_MODULES = ("part_gpt", "fat", "ext2", "gzio", "search", "search_fs_uuid", "normal", "configfile", "echo", "test")
+"""Built in. gzio, because Xen is packed with gzip and no grub.cfg of update-grub's asks for it before loading Xen."""
 
-DOM0_OPTIONS = "console=hvc0"
+DOM0_OPTIONS = "console=hvc0 systemd.ssh_auto=no"
+"""Xen's console; and no SSH socket by AF_VSOCK, which systemd would try to set up at every reload."""
 LINUX_OPTIONS = "console=tty0 console=ttyS0,115200"
 
 # Offsets of boot.img and of the block list that ends the first sector of core.img, which loads the rest of it:

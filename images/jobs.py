@@ -23,9 +23,6 @@ class RootfsJob:
     tar: str
     mmdebstrap: tuple[str, ...]
     files: str
-    masked: tuple[str, ...]
-    disabled: tuple[str, ...]
-    enabled: tuple[str, ...]
 
 
 @dataclass(frozen=True)

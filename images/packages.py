@@ -100,15 +100,33 @@ DPKG_OPTIONS = (
 )
 """No documentation but the licences; they stay in force on the node, so an upgrade brings nothing back."""
 
-MASKED_UNITS = ("drbd.service", "xendomains.service")
-"""xenpair's storage unit and heartbeat do their work; a stale save file must never resurrect a guest."""
+MASKED_UNITS = (
+    # xenpair's storage unit and heartbeat do their work; a stale save file must never resurrect a guest.
+    "drbd.service",
+    "xendomains.service",
+    # At shutdown it would take volumes away from under guests, in no order with what uses them.
+    "blk-availability.service",
+    # Linear volumes have nothing to monitor.
+    "lvm2-monitor.service",
+    # First boot makes the one host key that there is.
+    "sshd-keygen.service",
+    # Nothing foreign is run in a dom0.
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+)
 
 DISABLED_UNITS = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
+    "dm-event.socket",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
-    "heartbeat.service",
+    "grub-common.service",
+    "lvm2-lvmpolld.socket",
 )
 
-ENABLED_UNITS = ("systemd-networkd.service",)
+ENABLED_UNITS = ("heartbeat.service", "nftables.service", "ssh.service", "systemd-networkd.service")
+"""Each waits, by a condition in its drop-in or by its empty config, until first boot has written what it needs."""
+
+MASKED_GENERATORS = ("systemd-ssh-generator",)
+"""It offers sshd on AF_VSOCK, which no dom0 wants, and fails loudly where the host has none."""

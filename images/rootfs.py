@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +11,14 @@ from pathlib import Path
 from config.door import run, write_file
 from config.model import Debian
 from images import packages, sources
-from images.cache import Cache, content_key, contents
+from images.cache import Cache, content_key
+from images.files import File, code, fingerprints, read_tree, write_tree
 from images.jobs import REPOSITORY, RootfsJob, run_inside
 from images.progress import Progress
 
 TEMPLATES = REPOSITORY / "templates"
-_CARRIED_BY_INITRAMFS = "etc/initramfs-tools"
 _LVM_CONF = "etc/lvm/lvm.conf"
-_CODE = ("grub.py", "inside.py", "jobs.py", "packages.py", "rootfs.py", "sources.py")
+_CODE = ("makerootfs.py", "packages.py", "rootfs.py", "sources.py", "tree.py")
 _TIMEOUT = 3600.0
 
 
@@ -27,21 +26,22 @@ _TIMEOUT = 3600.0
 class Rootfs:
     """The finished layer: its tar, and what the mirror said while it was made."""
 
-    key: str
     tar: Path
     kernel: str
     sources: tuple[sources.Source, ...]
     warnings: tuple[str, ...]
 
 
-def files() -> dict[str, Path]:
+def carried_by_initramfs() -> dict[str, File]:
     """Path in the image -> file of ours that has to be there before the initramfs is made."""
-    image = TEMPLATES / "image"
-    found = {
-        str(path.relative_to(image)): path for path in (image / _CARRIED_BY_INITRAMFS).rglob("*") if path.is_file()
-    }
+    found = {name: file for name, file in read_tree(TEMPLATES / "image").items() if is_early(name)}
     lvm_conf = TEMPLATES / "node" / _LVM_CONF
-    return found | ({_LVM_CONF: lvm_conf} if lvm_conf.is_file() else {})
+    return found | ({_LVM_CONF: File.read(lvm_conf)} if lvm_conf.is_file() else {})
+
+
+def is_early(name: str) -> bool:
+    """Whether a file below templates/image belongs to this layer."""
+    return name.startswith("etc/initramfs-tools/")
 
 
 def wanted_packages(debian: Debian) -> tuple[str, ...]:
@@ -50,51 +50,60 @@ def wanted_packages(debian: Debian) -> tuple[str, ...]:
     return tuple(sorted({*packages.PACKAGES, *debian.packages, *https}))
 
 
-def key(debian: Debian, mirror: sources.Mirror) -> str:
-    """Content key of the layer: what is asked for, from where, by which tools. What the mirror holds today is not in
-    it: a finished layer stays good until one of these changes or the cache is cleared.
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, and the content key of all of it.
+
+    What the mirror holds today is no part of the key: a finished layer stays good until one of its inputs changes, or
+    the cache is cleared.
     """
-    inputs: Mapping[str, object] = {
-        "suite": debian.suite,
-        "mirror": asdict(mirror),
-        "packages": wanted_packages(debian),
-        "firmware": packages.FIRMWARE,
-        "debconf": packages.DEBCONF,
-        "dpkg": packages.DPKG_OPTIONS,
-        "files": {name: contents([path], path.parent)[path.name] for name, path in files().items()},
-        "code": contents((Path(__file__).parent / name for name in _CODE), Path(__file__).parent),
-        "mmdebstrap": run(["mmdebstrap", "--version"]).stdout.strip(),
-    }
-    return content_key(inputs)
+
+    debian: Debian
+    mirror: sources.Mirror
+    files: Mapping[str, File]
+    key: str
+
+    @classmethod
+    def of(cls, debian: Debian) -> Request:
+        """Raises MirrorError where the build host's apt knows no Debian archive."""
+        mirror, files = sources.resolve(debian), carried_by_initramfs()
+        inputs = {
+            "suite": debian.suite,
+            "mirror": asdict(mirror),
+            "packages": wanted_packages(debian),
+            "firmware": packages.FIRMWARE,
+            "debconf": packages.DEBCONF,
+            "dpkg": packages.DPKG_OPTIONS,
+            "files": fingerprints(files),
+            "code": code(_CODE),
+            "mmdebstrap": run(["mmdebstrap", "--version"]).stdout.strip(),
+        }
+        return cls(debian, mirror, files, content_key(inputs))
 
 
-def rootfs_layer(debian: Debian, mirror: sources.Mirror, cache: Cache, progress: Progress) -> Rootfs:
+def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
     """The layer from the cache, or newly made. Raises BuildError; a layer in the cache is always whole."""
-    layer_key = key(debian, mirror)
-    layer = cache.layer("rootfs", layer_key)
+    layer = cache.layer("rootfs", request.key)
     waiting = "another build is making the same root file system; waiting for it"
-    with cache.lock("rootfs", layer_key, waiting=lambda: progress.note(waiting)):
+    with cache.lock("rootfs", request.key, waiting=lambda: progress.note(waiting)):
         if not layer.is_dir():
             with cache.scratch() as scratch:
-                _make(debian, mirror, scratch, progress)
-                cache.publish(scratch / "layer", "rootfs", layer_key)
-    return _load(layer, layer_key)
+                _make(request, scratch, progress)
+                cache.publish(scratch / "layer", "rootfs", request.key)
+    return _load(layer)
 
 
-def _make(debian: Debian, mirror: sources.Mirror, scratch: Path, progress: Progress) -> None:
+def _make(request: Request, scratch: Path, progress: Progress) -> None:
     with progress.stage("asking the mirror"):
-        offer = sources.survey(mirror, debian.suite, scratch)
+        offer = sources.survey(request.mirror, request.debian.suite, scratch)
     layer, overlay = scratch / "layer", scratch / "files"
     layer.mkdir()
-    stage_files(files(), overlay)
+    write_tree(request.files, overlay)
     job = RootfsJob(
         tree=str(scratch / "tree"),
         tar=str(layer / "rootfs.tar"),
-        mmdebstrap=tuple(mmdebstrap_argv(debian, offer, scratch, scratch / "tree")),
+        mmdebstrap=tuple(mmdebstrap_argv(request.debian, offer, scratch, scratch / "tree")),
         files=str(overlay),
-        masked=packages.MASKED_UNITS,
-        disabled=packages.DISABLED_UNITS,
-        enabled=packages.ENABLED_UNITS,
     )
     with progress.stage("installing Debian into the root file system"):
         result = run_inside(job, timeout=_TIMEOUT)
@@ -129,22 +138,10 @@ def mmdebstrap_argv(debian: Debian, offer: sources.Offer, scratch: Path, target:
     ]
 
 
-def stage_files(wanted: Mapping[str, Path], directory: Path) -> None:
-    """Copy files to the places below directory that they have in the image; readable, executable where they are."""
-    for name, source in wanted.items():
-        target = directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
-    for path in (directory, *directory.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o755)
-
-
-def _load(layer: Path, layer_key: str) -> Rootfs:
+def _load(layer: Path) -> Rootfs:
     facts = json.loads((layer / "layer.json").read_text())
     offered = tuple(
         sources.Source(source["uri"], tuple(source["suites"]), tuple(source["components"]))
         for source in facts["sources"]
     )
-    return Rootfs(layer_key, layer / "rootfs.tar", facts["kernel"], offered, tuple(facts["warnings"]))
+    return Rootfs(layer / "rootfs.tar", facts["kernel"], offered, tuple(facts["warnings"]))

@@ -17,6 +17,8 @@ LABEL = "XENPAIRSEED"
 SIZE = 2 << 20
 """Bytes."""
 
+TEMPORARY_PREFIX = ".seed-"
+
 
 def write_seed(config_file: Path, secrets_yaml: str, out: Path, *, authorized_keys: str = "") -> bool:
     """Write the seed medium, mode 0600: cluster.yaml, secrets.yaml and authorized_keys (public keys, one a line).
@@ -33,7 +35,7 @@ def write_seed(config_file: Path, secrets_yaml: str, out: Path, *, authorized_ke
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
     # A directory of mkdtemp is 0700.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".seed-") as directory:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=TEMPORARY_PREFIX) as directory:
         image = Path(directory) / "image"
         image.touch(mode=0o600)
         os.truncate(image, SIZE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import lzma
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from images.packages import FIRMWARE, FIRMWARE_COMPONENT
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 """Of the package debian-archive-keyring: the same path on the build host and in the image."""
 
-_FIELDS = ("ORIGIN", "LABEL", "RELEASE", "REPO_URI")
+_APT_LISTS = Path("/var/lib/apt/lists")
+_PRINTED_RELEASE = r"^'([a-z+]*(?:http|ftp)s?://\S+)/dists/(\S+)/(?:In)?Release' (\S+)"
 _APT_HELPER = "/usr/lib/apt/apt-helper"
 _CARRIED = re.compile(
     r"Acquire::((http|https|ftp|socks|tor)(::\S+)?|Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) \".+\";"
@@ -67,10 +68,7 @@ def resolve(debian: Debian) -> Mirror:
     if debian.mirror != "auto":
         main = debian.mirror.rstrip("/")
         return Mirror(main, main + "-security")
-    rows = run(["apt-get", "indextargets", "--format", "|".join(f"$({field})" for field in _FIELDS)]).stdout
-    mirror = parse_index_targets(rows) or parse_print_uris(
-        run(["apt-get", "--print-uris", "update"], check=False).stdout
-    )
+    mirror = find_mirror(run(["apt-get", "--print-uris", "update"], check=False).stdout, _stored_release)
     if mirror is None:
         raise MirrorError(
             "this host's apt has no Debian archive among its sources",
@@ -79,38 +77,33 @@ def resolve(debian: Debian) -> Mirror:
     return mirror
 
 
-def parse_index_targets(text: str) -> Mirror | None:
-    """Debian's archives among `apt-get indextargets` rows of ORIGIN|LABEL|RELEASE|REPO_URI; None without any.
+def find_mirror(uris: str, stored_release: Callable[[str], str | None]) -> Mirror | None:
+    """Debian's archives among the output of `apt-get --print-uris update`; None where main is not among them.
 
-    Third-party archives have another origin; local ones (file:, cdrom:) could not be reached from the node.
+    stored_release() gives the Release file that apt has stored under a name, so that another vendor's archive of the
+    same layout is told from Debian's; None where apt has not fetched any yet: then the official directory names count.
+    Local archives (file:, cdrom:) are passed over: a node could not reach them.
     """
-    rows = [line.split("|") for line in text.splitlines() if line.count("|") == len(_FIELDS) - 1]
     main = security = None
-    for origin, label, release, uri in rows:
-        if origin != "Debian" or not re.match(r"[a-z+]*(http|ftp)s?:", uri):
-            continue
-        if label == "Debian-Security" or release.endswith("-security"):
-            security = security or uri.rstrip("/")
-        elif label == "Debian":
-            main = main or uri.rstrip("/")
-    return _complete(main, security)
+    for base, suite, name in re.findall(_PRINTED_RELEASE, uris, flags=re.MULTILINE):
+        release = stored_release(name)
+        ours = base.endswith(("/debian", "/debian-security")) if release is None else _is_debians(release)
+        if ours and re.search(r"-security$|/updates$", suite):
+            security = security or base
+        elif ours:
+            main = main or base
+    return Mirror(main, security or main + "-security") if main else None
 
 
-def parse_print_uris(text: str) -> Mirror | None:
-    """The same from `apt-get --print-uris update`, for a host whose apt has not yet fetched any index.
-
-    Nothing says whose archive it is then, so only the official directory names count.
-    """
-    bases = re.findall(r"^'(\S+)/dists/[^/]+(?:/updates)?/(?:In)?Release'", text, flags=re.MULTILINE)
-    main = next((base for base in bases if base.endswith("/debian")), None)
-    security = next((base for base in bases if base.endswith("/debian-security")), None)
-    return _complete(main, security)
+def _is_debians(release: str) -> bool:
+    return re.search(r"^Origin: Debian$", release, flags=re.MULTILINE) is not None
 
 
-def _complete(main: str | None, security: str | None) -> Mirror | None:
-    if main is None:
+def _stored_release(name: str) -> str | None:
+    try:
+        return (_APT_LISTS / name).read_text(errors="replace")
+    except OSError:
         return None
-    return Mirror(main, security or main + "-security")
 
 
 def apt_options(dump: str | None = None) -> list[str]:

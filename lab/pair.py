@@ -256,6 +256,8 @@ class Lab:
         self._nodes(state, (name,))
         if name not in state.ports:
             raise LabError("the lab is down", hint="`invoke lab.up` starts it")
+        if (problem := _out_of_reach(state, name)) is not None:
+            raise LabError(f"{name} cannot be reached: {problem}")
         return ssh.argv(self.directory, name, command)
 
     @property
@@ -281,8 +283,9 @@ class Lab:
             return NodeStatus(name=name, running=False, console="", ssh_port=None, problem="off")
         progress = Follower(self.directory / f"{name}.log", state.boots[name]).poll()
         status = NodeStatus(name=name, running=True, console=progress.text, ssh_port=state.ports.get(name))
-        if progress.stage < Stage.SYSTEMD:
-            return status.model_copy(update={"problem": "booting"})
+        problem = "booting" if progress.stage < Stage.SYSTEMD else _out_of_reach(state, name)
+        if problem is not None:
+            return status.model_copy(update={"problem": problem})
         try:
             output = self.ssh(name, "xenpair", "status", "--json", timeout=90, check=False)
         except CommandError as e:
@@ -365,3 +368,13 @@ class Lab:
         for cable in network.node_cables(name):
             link = {"name": cable.segment, "up": cable.segment not in out}
             monitor.execute(self.directory, machine.qmp(name), "set_link", link)
+
+
+def _out_of_reach(state: State, name: str) -> str | None:
+    """Why SSH to that node would only run into its timeout, as far as that is known beforehand."""
+    process = state.nodes.get(name)
+    if process is None or not process.alive():
+        return "it is off"
+    if any((fault.segment, fault.node) == ("guest", name) and fault.cut for fault in state.faults):
+        return "its guest cable is out"
+    return None

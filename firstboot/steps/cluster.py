@@ -29,8 +29,6 @@ class Heartbeat:
     def apply(self, work: Work) -> None:
         """Start it, and wait for the peer's."""
         work.node.deploy(FILES)
-        run(["systemctl", "enable", "--quiet", "heartbeat.service"])
-        # --no-block: it is ordered after the storage unit, which looks at everything once more in its own time.
         run(["systemctl", "start", "--no-block", "heartbeat.service"])
         while observe.heartbeat(work.node.peer.name) != "up":
             work.waiting(f"heartbeat has not heard {work.node.peer.name} yet")

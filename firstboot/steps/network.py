@@ -42,7 +42,6 @@ class Network:
         """Filter first, so that no link is ever up without it."""
         node = work.node
         node.deploy(FILES)
-        run(["systemctl", "enable", "--quiet", "nftables.service", "systemd-networkd.service"])
         run(["nft", "-f", node.places.at("etc/nftables.conf")])
         run(["systemctl", "start", "systemd-networkd.service"])
         run(["networkctl", "reload"])

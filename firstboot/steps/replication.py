@@ -29,7 +29,6 @@ class Replication:
         """Start the unit and watch it; waits for the peer."""
         node = work.node
         node.deploy(FILES)
-        run(["systemctl", "enable", "--quiet", UNIT])
         run(["systemctl", "start", "--no-block", UNIT])
         sync = storage.recorded_sync(node)
         while not isinstance(wanted := plan.next_storage_step(observe.drbd(), sync, node.first), plan.Up):

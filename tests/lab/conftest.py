@@ -13,6 +13,8 @@ from testinfra.host import Host
 
 from config.loader import load
 from config.model import Cluster, Node
+from images.build import build_image
+from images.progress import Progress
 from lab.pair import Lab
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -71,10 +73,11 @@ def config_file(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def image(config_file: Path) -> Path:
     """The built image; a build with nothing changed does no work."""
-    from images.build import build_image
-    from images.progress import plain
-
-    return build_image(load(config_file), PROJECT / "out", ["qcow2"], cache=PROJECT / ".cache", progress=plain()).qcow2
+    artifacts = build_image(
+        load(config_file), PROJECT / "out", ["qcow2"], cache=PROJECT / ".cache", progress=Progress()
+    )
+    assert artifacts.qcow2 is not None
+    return artifacts.qcow2
 
 
 @pytest.fixture

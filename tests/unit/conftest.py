@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from config import door
 from config.loader import load
 from config.model import Cluster
 
@@ -23,7 +22,7 @@ def _no_unexpected_program(request: pytest.FixtureRequest, monkeypatch: pytest.M
     def refuse(argv: object, **_: object) -> None:
         raise AssertionError(f"this unit test started a program: {argv}")
 
-    monkeypatch.setattr(door.subprocess, "Popen", refuse)
+    monkeypatch.setattr("config.door.subprocess.Popen", refuse)
 
 
 @pytest.fixture

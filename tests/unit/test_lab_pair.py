@@ -105,6 +105,14 @@ def test_ssh_into_a_lab_that_is_off_says_so(lab: Lab) -> None:
         lab.ssh("xen1", "true")
 
 
+def test_ssh_to_a_node_that_cannot_answer_says_why_at_once(lab: Lab, sleeper: Process) -> None:
+    lab._update(nodes={"xen1": sleeper}, ports={"xen1": 1, "xen2": 2}, faults=(Fault(segment="guest", node="xen1"),))
+    with pytest.raises(LabError, match="xen1 cannot be reached: its guest cable is out"):
+        lab.ssh("xen1", "true")
+    with pytest.raises(LabError, match="xen2 cannot be reached: it is off"):
+        lab.ssh("xen2", "true")
+
+
 def test_a_reset_leaves_nothing(lab: Lab) -> None:
     lab.reset()
     assert not lab.directory.exists()

@@ -10,7 +10,6 @@ import pytest
 from lab.errors import StartError
 from lab.process import Process
 
-
 pytestmark = pytest.mark.usefixtures("real_programs")
 
 

@@ -1,0 +1,88 @@
+"""Inside the namespace: from the first layer, our package and our files to a raw disk image."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from config.door import run
+from images import disk, grub
+from images.jobs import DiskJob, Result
+from images.tree import Tree
+
+
+def make_disk(job: DiskJob) -> Result:
+    """Everything that differs from image to image, and then the image."""
+    tree, identity, raw = Tree(Path(job.tree)), disk.Identity.of(job.key), Path(job.raw)
+    tree.path.mkdir()
+    run(
+        ["tar", "-x", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", tree.path, "-f", job.tar], timeout=1800
+    )
+    tree.lay_over(Path(job.files))
+    with tree.mounted():
+        shutil.copy2(job.deb, tree.path / "mnt" / Path(job.deb).name)
+        tree.run("dpkg", "--install", f"/mnt/{Path(job.deb).name}")
+        core, loader = _boot_loaders(tree, identity)
+    tree.clean()
+    _boot_files(tree)
+    config = (tree.path / "boot/grub/grub.cfg").read_text()
+    grub.check_default_is_xen(config, identity.root, lambda path: (tree.path / path.lstrip("/")).is_file())
+    _mark_updated(tree)
+    _write_disk(raw, tree, identity, core, loader)
+    return tree.result()
+
+
+def _mark_updated(tree: Tree) -> None:
+    """Tell systemd that /etc and /var are as new as /usr, or it rebuilds caches for half a minute at first boot.
+
+    See ConditionNeedsUpdate= in systemd.unit(5).
+    """
+    newest = int((tree.path / "usr").stat().st_mtime) + 1
+    for name in ("etc/.updated", "var/.updated"):
+        (tree.path / name).write_text(f"TIMESTAMP_NSEC={newest * 10**9}\n")
+        os.utime(tree.path / name, (newest, newest))
+
+
+def _boot_loaders(tree: Tree, identity: disk.Identity) -> tuple[bytes, bytes]:
+    """core.img for BIOS and the loader for UEFI, made by the image's own GRUB."""
+    (tree.path / "mnt/early.cfg").write_text(grub.early_config(identity.root))
+    bios = ["-O", "i386-pc", "-p", "/boot/grub", "-c", "/mnt/early.cfg", "-o", "/mnt/core.img", *grub.BIOS_MODULES]
+    tree.run("grub-mkimage", *bios)
+    tree.run("grub-mkimage", "-O", "x86_64-efi", "-p", "/EFI/debian", "-o", "/mnt/grub.efi", *grub.EFI_MODULES)
+    return (tree.path / "mnt/core.img").read_bytes(), (tree.path / "mnt/grub.efi").read_bytes()
+
+
+def _boot_files(tree: Tree) -> None:
+    for platform in ("i386-pc", "x86_64-efi"):
+        target = tree.path / "boot/grub" / platform
+        target.mkdir(exist_ok=True)
+        for source in (tree.path / "usr/lib/grub" / platform).iterdir():
+            if re.fullmatch(r".*\.(mod|lst)", source.name):
+                shutil.copy2(source, target)
+
+
+def _write_disk(raw: Path, tree: Tree, identity: disk.Identity, core: bytes, loader: bytes) -> None:
+    with raw.open("xb") as f:
+        f.truncate(disk.DISK_SIZE)
+    run(disk.partition_argv(raw), stdin=disk.partition_script(identity))
+    run(disk.root_argv(raw, tree.path, identity), timeout=1800)
+    _write_esp(raw, identity, loader, raw.parent / "esp")
+    lba = disk.BIOS_BOOT.lba
+    boot_img = (tree.path / "usr/lib/grub/i386-pc/boot.img").read_bytes()
+    with raw.open("r+b") as f:
+        f.write(grub.boot_sector(boot_img, lba))
+        f.seek(disk.BIOS_BOOT.start)
+        f.write(grub.core_image(core, lba, disk.BIOS_BOOT.size))
+
+
+def _write_esp(raw: Path, identity: disk.Identity, loader: bytes, stage: Path) -> None:
+    for name in ("BOOT/BOOTX64.EFI", "debian/grubx64.efi"):
+        path = stage / "EFI" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(loader)
+    (stage / "EFI/debian/grub.cfg").write_text(grub.efi_config(identity.root))
+    run(disk.esp_argv(raw, identity))
+    run(disk.esp_copy_argv(raw, stage / "EFI"))
+    shutil.rmtree(stage)

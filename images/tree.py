@@ -1,0 +1,108 @@
+"""A root file system in a directory: programs run in it, files laid over it, and what must not stay in it.
+
+Only for use inside the build's namespaces: mounts made here are seen by nobody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.door import Output, run
+from images.errors import BuildError
+from images.jobs import Result
+from images.manifest import parse_dpkg_status
+
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "LC_ALL": "C.UTF-8"}
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+
+_LEFTOVERS = (
+    "boot/grub/grubenv",
+    "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/0000*",
+    "etc/hostname",
+    "etc/resolv.conf",
+    "etc/ssh/ssh_host_*",
+    "etc/.pwd.lock",
+    "etc/*-",
+    "mnt/*",
+    "root/.*history",
+    "tmp/*",
+    "var/cache/apt/*.bin",
+    "var/cache/apt/archives/*.deb",
+    "var/cache/debconf/*-old",
+    "var/cache/ldconfig/aux-cache",
+    "var/lib/apt/lists/*",
+    "var/lib/dbus/machine-id",
+    "var/lib/dpkg/*-old",
+    "var/lib/systemd/random-seed",
+    "var/mnt/*",
+)
+
+
+class Tree:
+    """A root file system that is not the running one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[None]:
+        """With /proc, and a /dev of its own that leaves nothing in the tree."""
+        dev, proc = self.path / "dev", self.path / "proc"
+        run(["mount", "-t", "proc", "proc", proc])
+        run(["mount", "-t", "tmpfs", "-o", "mode=0755", "dev", dev])
+        try:
+            for name in _DEVICES:
+                (dev / name).touch()
+                run(["mount", "--bind", f"/dev/{name}", dev / name])
+            for name, target in _LINKS.items():
+                (dev / name).symlink_to(target)
+            yield
+        finally:
+            run(["umount", "--recursive", dev])
+            run(["umount", proc])
+
+    def run(self, *argv: str) -> Output:
+        """Run a program of the tree, as root of the tree."""
+        return run(["chroot", self.path, *argv], timeout=600, env=QUIET)
+
+    def lay_over(self, files: Path) -> None:
+        """Put files over the tree, owned by its root."""
+        for source in sorted(files.rglob("*")):
+            target = self.path / source.relative_to(files)
+            if source.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                shutil.copy2(source, target)
+                os.chown(target, 0, 0)
+
+    def result(self) -> Result:
+        """The facts that the manifest tells."""
+        status = (self.path / "var/lib/dpkg/status").read_text()
+        return Result(parse_dpkg_status(status), self.kernel())
+
+    def kernel(self) -> str:
+        """Version of the one kernel."""
+        kernels = sorted(path.name.removeprefix("vmlinuz-") for path in (self.path / "boot").glob("vmlinuz-*"))
+        if len(kernels) != 1:
+            raise BuildError(f"expected one kernel in the image, found {', '.join(kernels) or 'none'}")
+        return kernels[0]
+
+    def clean(self) -> None:
+        """Leave nothing that is secret, unique, a cache, or of the build host."""
+        for pattern in _LEFTOVERS:
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for log in (self.path / "var/log").rglob("*"):
+            if log.is_file() and log.name != "README":
+                log.unlink()
+        # Empty, not missing and not "uninitialized": systemd fills it in without taking this for a first boot, which
+        # would apply the presets over what is enabled here (machine-id(5)).
+        (self.path / "etc/machine-id").write_text("")
+        (self.path / "etc/hostname").write_text("localhost\n")
