@@ -210,7 +210,7 @@ Next = Wait | Promote | DeclareEqual | Up
 
 
 _NO_PEER = "the peer's DRBD is not there yet; nothing is promoted without it"
-_NO_TALK = "DRBD does not talk to the peer: the sides disagree, or it was disconnected by hand; see `dmesg`"
+_NO_TALK = "DRBD is not connected: it is just starting, or the two sides disagree (then `dmesg` says why)"
 _RESYNC = "resync is running"
 _UNCONNECTED = {
     "Unconfigured": "DRBD is not up",

@@ -18,7 +18,7 @@ def parse_node_status(hbstatus: str, peer_status: str) -> HeartbeatState:
     if not parse_hbstatus(hbstatus):
         return "stopped"
     match peer_status.strip():
-        case "active" | "up":
+        case "active":
             return "up"
         case "dead":
             return "alone"

@@ -19,10 +19,11 @@ class Domain:
 def parse_xl_list(text: str) -> tuple[Domain, ...]:
     """What `xl list -l` printed (a JSON list), dom0 included. Raises ProbeError."""
     try:
-        return tuple(
-            Domain(raw["config"]["c_info"].get("name", "Domain-0"), int(raw["domid"])) for raw in json.loads(text)
-        )
-    except (ValueError, KeyError, TypeError) as e:
+        domains = json.loads(text)
+        if not isinstance(domains, list):
+            raise TypeError("not a list")
+        return tuple(Domain(raw["config"]["c_info"].get("name", "Domain-0"), int(raw["domid"])) for raw in domains)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ProbeError(f"xl list -l printed what is not its JSON: {e}: {text[:200]!r}") from e
 
 
