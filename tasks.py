@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Context, task
+from invoke.collection import Collection
+from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.tasks import task
 
 from config.errors import XenpairError
 
@@ -94,13 +96,13 @@ def verify(
     return subprocess.run(argv, cwd=PROJECT, check=False).returncode
 
 
-@task(help={"only": "comma-separated: build, lab", "rounds": "how often each is measured"})
+@task(help={"only": "comma-separated: build, lab"})
 @speaks
-def bench(context: Context, only: str = "build,lab", rounds: int = 1) -> None:  # noqa: ARG001
+def bench(context: Context, only: str = "build,lab") -> None:  # noqa: ARG001
     """Measure against the physical floor, as ratios in one run."""
     from bench.report import measure
 
-    measure(CONFIG, CACHE, only.split(","), rounds)
+    measure(CONFIG, CACHE, OUT, only.split(","))
 
 
 LAB_HELP = {"lab": "name of the lab; any number of them run side by side"}

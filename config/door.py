@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -43,14 +44,14 @@ def run(
     stdin: str | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    secrets: Sequence[str] = (),
+    blot: Sequence[str] = (),
 ) -> Output:
     """Run a program to its end and return what it printed.
 
     argv is a list, never a shell line. Standard input is /dev/null unless text is given; the environment is built from
     scratch (LANG=C.UTF-8, a fixed PATH, HOME, plus env). The program gets a process group of its own: at the timeout
     (seconds), or when this process is interrupted, the whole group is killed. A program that reads a secret from a file
-    may still print it: each of secrets is blotted out of what it printed.
+    may still print it: whatever a pattern of blot matches is blotted out of what it printed.
 
     Raises CommandError when the program is missing, times out, or (with check) exits non-zero.
     """
@@ -75,21 +76,29 @@ def run(
         stdout, stderr = process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
         kill_group(process)
-        _, stderr = process.communicate()
-        raise CommandError(args, None, _blot(stderr, secrets), what=f"no end after {timeout:.0f} s, killed") from None
+        stderr = _last_words(process)
+        raise CommandError(args, None, _blotted(stderr, blot), what=f"no end after {timeout:.0f} s, killed") from None
     except BaseException:
         kill_group(process)
         raise
-    stdout, stderr = _blot(stdout, secrets), _blot(stderr, secrets)
+    stdout, stderr = _blotted(stdout, blot), _blotted(stderr, blot)
     if check and process.returncode != 0:
         raise CommandError(args, process.returncode, stderr)
     return Output(process.returncode, stdout, stderr)
 
 
-def _blot(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "[secret]")
+def _blotted(text: str, patterns: Sequence[str]) -> str:
+    for pattern in patterns:
+        text = re.sub(pattern, "[secret]", text)
     return text
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=2)[1]
+    except subprocess.TimeoutExpired:
+        # Something that it started in a session of its own, such as ssh's master, still holds the pipe.
+        return ""
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

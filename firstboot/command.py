@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from config.door import run
 from config.errors import XenpairError
+from firstboot.errors import NodeError
 from firstboot.places import Places
 
 log = logging.getLogger("xenpair")
@@ -65,26 +66,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _status(arguments: argparse.Namespace) -> int:
     from firstboot import status as node_status
-    from firstboot.node import this_node
+    from firstboot.brief import read_brief
 
     places = Places()
     if arguments.wait:
         while node_status.firstboot_status(places).state not in ("done", "failed"):
             time.sleep(1)
-    try:
-        now = node_status.status_of(this_node(places))
-    except XenpairError as e:
-        if places.formed.exists():
-            raise
-        log.debug("no identity yet: %s", e)
-        now = node_status.without_config(places, socket.gethostname())
-    sys.stdout.write((now.model_dump_json(indent=1) if arguments.json else node_status.as_text(now)) + "\n")
+    brief = read_brief(places.brief)
+    if brief is None:
+        now = node_status.without_identity(places, socket.gethostname())
+    else:
+        now = node_status.status_of(brief, places)
+    sys.stdout.write((node_status.as_json(now) if arguments.json else node_status.as_text(now)) + "\n")
     return now.exit_code
 
 
 def _plan(arguments: argparse.Namespace) -> int:  # noqa: ARG001  every action has the same signature
     from firstboot.journal import Journal
-    from firstboot.plan import outline
+    from firstboot.plan.outline import outline
     from firstboot.runner import STEPS
 
     journal = Journal(Places().journal)
@@ -112,19 +111,21 @@ def _first_boot(arguments: argparse.Namespace) -> int:  # noqa: ARG001
 
 def _storage(arguments: argparse.Namespace) -> int:
     from firstboot import storage
-    from firstboot.node import this_node
+    from firstboot.brief import read_brief
     from firstboot.report import Reporter
 
     places = Places()
-    node = this_node(places)
+    brief = read_brief(places.brief)
+    if brief is None:
+        raise NodeError("this node does not know yet which node it is", hint="first boot brings the storage up")
     if arguments.direction == "down":
-        storage.take_down(node)
+        storage.take_down(brief)
         return 0
     reporter = Reporter(places.at("run/xenpair/storage.json"), ("storage",))
     reporter.begin("storage")
-    storage.bring_up(node, storage.recorded_sync(node), reporter.waiting)
+    storage.bring_up(brief, storage.recorded_sync(places), reporter.waiting)
     if places.formed.exists():
-        storage.activate(node)
+        storage.activate(brief.volume_group)
     reporter.done("storage")
     if places.formed.exists():
         reporter.formed()

@@ -13,9 +13,10 @@ from config.door import write_file
 from config.loader import load
 from config.model import Cluster, Node
 from config.secrets import Secrets
-from firstboot import observe, plan
+from firstboot import observe
 from firstboot.join.facts import JoinRecord
 from firstboot.places import Places
+from firstboot.plan.identity import identity, nic
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "node"
 MANAGED = "Managed by xenpair: changed here, it is overwritten. Change cluster.yaml instead."
@@ -99,13 +100,13 @@ def this_node(places: Places) -> ThisNode:
     """
     cluster = load(places.config).cluster
     machine = observe.machine()
-    me = plan.identity(cluster, machine)
+    me = identity(cluster, machine)
     by_mac = {mac: name for name, mac in machine.nics.items()}
     return ThisNode(
         cluster=cluster,
         secrets=cluster_secrets.load(places.secrets),
         me=me,
         peer=cluster.peer_of(me.name),
-        nics=NodeNics(guest=plan.nic(by_mac, me, "guest"), cluster=plan.nic(by_mac, me, "cluster")),
+        nics=NodeNics(guest=nic(by_mac, me, "guest"), cluster=nic(by_mac, me, "cluster")),
         places=places,
     )

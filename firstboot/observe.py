@@ -8,11 +8,11 @@ from pathlib import Path
 from config.door import run
 from config.errors import CommandError
 from firstboot.errors import ProbeError
-from firstboot.plan import Machine
 from firstboot.probe.disks import LSBLK_COLUMNS, BlockDevice, Signature, parse_lsblk, parse_wipefs
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState, Metadata, parse_dump_md, parse_proc_drbd
 from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
 from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
+from firstboot.probe.machine import Machine
 from firstboot.probe.xen import Domain, parse_xl_list
 
 DRBD_DEVICE = Path("/dev/drbd0")

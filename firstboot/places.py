@@ -42,6 +42,11 @@ class Places:
         return self.at("var/lib/xenpair/join.json")
 
     @property
+    def brief(self) -> Path:
+        """What later boots need to know, without reading the config."""
+        return self.at("var/lib/xenpair/brief.json")
+
+    @property
     def formed(self) -> Path:
         """Exists once first boot is done."""
         return self.at("var/lib/xenpair/formed")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from firstboot import observe
-from firstboot.node import ThisNode
+from firstboot.brief import Brief
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
@@ -16,11 +16,8 @@ from firstboot.report import Progress, State, read_progress
 EXIT_HEALTHY, EXIT_FAILED, EXIT_DEGRADED = 0, 1, 2
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class FirstBootStatus(_Record):
+@dataclass(frozen=True)
+class FirstBootStatus:
     """state: running, waiting, failed or done; step and error: where it stands and why; resumed_at: or empty."""
 
     state: State
@@ -29,7 +26,8 @@ class FirstBootStatus(_Record):
     resumed_at: str = ""
 
 
-class DrbdStatus(_Record):
+@dataclass(frozen=True)
+class DrbdStatus:
     """DRBD's own words."""
 
     connection: str
@@ -39,20 +37,23 @@ class DrbdStatus(_Record):
     peer_disk: str
 
 
-class LvmStatus(_Record):
+@dataclass(frozen=True)
+class LvmStatus:
     """Name of the volume group where this node sees it on the replicated device, else null; its change counter."""
 
     volume_group: str | None
     seqno: int | None = None
 
 
-class HeartbeatStatus(_Record):
+@dataclass(frozen=True)
+class HeartbeatStatus:
     """stopped, starting, alone or up."""
 
     state: HeartbeatState
 
 
-class GuestStatus(_Record):
+@dataclass(frozen=True)
+class GuestStatus:
     """running_on: this node's name, or null where it does not run here or Xen does not answer."""
 
     name: str
@@ -60,7 +61,8 @@ class GuestStatus(_Record):
     running_on: str | None
 
 
-class Status(_Record):
+@dataclass(frozen=True)
+class Status:
     """One node's view."""
 
     node: str
@@ -100,45 +102,40 @@ def firstboot_status(places: Places) -> FirstBootStatus:
     )
 
 
-def status_of(node: ThisNode) -> Status:
+def status_of(brief: Brief, places: Places) -> Status:
     """Look at this node now. Raises ProbeError or CommandError where a tool says what we do not understand."""
-    first_boot, drbd = firstboot_status(node.places), observe.drbd()
+    first_boot, drbd = firstboot_status(places), observe.drbd()
     groups = observe.volume_groups() if drbd.role == "Primary" else {}
-    group = groups.get(node.cluster.storage.volume_group)
-    heartbeat = observe.heartbeat(node.peer.name)
-    running = {domain.name for domain in observe.domains() or ()} if node.cluster.guests else set()
+    group = groups.get(brief.volume_group)
+    heartbeat = observe.heartbeat(brief.peer)
+    running = {domain.name for domain in observe.domains() or ()} if brief.guests else set()
     return Status(
-        node=node.me.name,
+        node=brief.node,
         health=health(first_boot.state, drbd, group is not None, heartbeat),
         firstboot=first_boot,
-        drbd=DrbdStatus(
-            connection=drbd.connection,
-            role=drbd.role,
-            peer_role=drbd.peer_role,
-            disk=drbd.disk,
-            peer_disk=drbd.peer_disk,
-        ),
-        lvm=LvmStatus(volume_group=group.name if group else None, seqno=group.seqno if group else None),
-        heartbeat=HeartbeatStatus(state=heartbeat),
-        guests=tuple(
-            GuestStatus(name=g.name, home=g.home, running_on=node.me.name if g.name in running else None)
-            for g in node.cluster.guests
-        ),
+        drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk),
+        lvm=LvmStatus(group.name if group else None, group.seqno if group else None),
+        heartbeat=HeartbeatStatus(heartbeat),
+        guests=tuple(GuestStatus(g.name, g.home, brief.node if g.name in running else None) for g in brief.guests),
     )
 
 
-def without_config(places: Places, host: str) -> Status:
-    """The status of a node that has no config, or cannot tell which node it is."""
+def without_identity(places: Places, host: str) -> Status:
+    """The status of a node that does not know yet which node it is."""
+    first_boot = firstboot_status(places)
     return Status(
         node=host,
-        health="failed" if firstboot_status(places).state == "failed" else "degraded",
-        firstboot=firstboot_status(places),
-        drbd=DrbdStatus(
-            connection="Unconfigured", role="Unknown", peer_role="Unknown", disk="DUnknown", peer_disk="DUnknown"
-        ),
-        lvm=LvmStatus(volume_group=None),
-        heartbeat=HeartbeatStatus(state="stopped"),
+        health="failed" if first_boot.state == "failed" else "degraded",
+        firstboot=first_boot,
+        drbd=DrbdStatus("Unconfigured", "Unknown", "Unknown", "DUnknown", "DUnknown"),
+        lvm=LvmStatus(None),
+        heartbeat=HeartbeatStatus("stopped"),
     )
+
+
+def as_json(status: Status) -> str:
+    """For scripts; the keys are a contract."""
+    return json.dumps(asdict(status), indent=1)
 
 
 def as_text(status: Status) -> str:

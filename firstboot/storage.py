@@ -8,9 +8,10 @@ from collections.abc import Callable
 from config.door import run
 from config.errors import CommandError
 from firstboot import observe
+from firstboot.brief import Brief, both_fresh
 from firstboot.errors import StorageError
-from firstboot.node import ThisNode
-from firstboot.plan import DeclareEqual, InitialSync, Promote, Up, Wait, initial_sync, next_storage_step
+from firstboot.places import Places
+from firstboot.plan.replication import DeclareEqual, InitialSync, Promote, Up, Wait, initial_sync, next_storage_step
 from firstboot.probe.drbd import UUID_JUST_CREATED
 
 POLL = 0.5
@@ -19,38 +20,39 @@ POLL = 0.5
 ATTEMPTS = 5
 """How often `drbdadm adjust` may fail: it gives each of its helpers 5 s, which a node under emulation can exceed."""
 
+HANDED_SECRET = r"--shared-secret=\S+"
+"""What drbdadm hands to its helper, and prints when the helper fails."""
+
 KERNEL_MODULES = ("drbd", "sha256", "crc32c")
 """The driver, and what its net options name: loaded before, so that no helper of drbdadm has to wait for them."""
 
 
-def bring_up(node: ThisNode, sync: InitialSync, waiting: Callable[[str], None]) -> None:
+def bring_up(brief: Brief, sync: InitialSync, waiting: Callable[[str], None]) -> None:
     """Attach, connect, and become Primary as soon as that is safe; waits for the peer as long as that takes.
 
     waiting is told each new reason for a wait. Raises CommandError or StorageError.
     """
-    resource = node.cluster.storage.drbd.resource
     run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
-        _adjust(node)
+        _adjust(brief.resource)
     while True:
-        match next_storage_step(observe.drbd(), sync, node.first):
+        match next_storage_step(observe.drbd(), sync, brief.first):
             case Up():
                 return
             case Promote():
-                run(["drbdadm", "primary", resource])
+                run(["drbdadm", "primary", brief.resource])
             case DeclareEqual():
-                _declare_equal(resource)
+                _declare_equal(brief.resource)
             case Wait(reason):
                 waiting(reason)
                 time.sleep(POLL)
 
 
-def _adjust(node: ThisNode) -> None:
+def _adjust(resource: str) -> None:
     """Make the kernel's view of the resource that of its file: attach and connect what is not."""
     for attempt in range(ATTEMPTS):
         try:
-            # drbdadm hands the shared secret to its helper, and prints the helper's arguments when that fails.
-            run(["drbdadm", "adjust", node.cluster.storage.drbd.resource], secrets=[node.secrets.drbd])
+            run(["drbdadm", "adjust", resource], blot=[HANDED_SECRET])
         except CommandError:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -59,12 +61,12 @@ def _adjust(node: ThisNode) -> None:
             return
 
 
-def recorded_sync(node: ThisNode) -> InitialSync:
+def recorded_sync(places: Places) -> InitialSync:
     """How the two disks become one: by what both nodes stated in the join, and only until first boot is done."""
-    record = node.join_record()
-    if record is None or node.places.formed.exists():
+    fresh = both_fresh(places.join)
+    if fresh is None or places.formed.exists():
         return InitialSync.AS_RECORDED
-    return initial_sync(record.mine.fresh, record.peer.fresh)
+    return initial_sync(*fresh)
 
 
 def _declare_equal(resource: str) -> None:
@@ -78,17 +80,18 @@ def _declare_equal(resource: str) -> None:
     run(["drbdadm", "new-current-uuid", "--clear-bitmap", f"{resource}/0"])
 
 
-def activate(node: ThisNode) -> None:
+def activate(volume_group: str) -> None:
     """Make the logical volumes of the group usable on this node."""
-    run(["vgchange", "--activate", "y", node.cluster.storage.volume_group])
+    run(["vgchange", "--activate", "y", volume_group])
 
 
-def take_down(node: ThisNode) -> None:
+def take_down(brief: Brief) -> None:
     """Deactivate, demote, disconnect, detach. Raises CommandError where something still uses the storage."""
-    if observe.drbd().connection == "Unconfigured":
+    state = observe.drbd()
+    if state.connection == "Unconfigured":
         return
-    if observe.drbd().role == "Primary":
-        if node.cluster.storage.volume_group in observe.volume_groups():
-            run(["vgchange", "--activate", "n", node.cluster.storage.volume_group])
-        run(["drbdadm", "secondary", node.cluster.storage.drbd.resource])
-    run(["drbdadm", "down", node.cluster.storage.drbd.resource])
+    if state.role == "Primary":
+        if brief.volume_group in observe.volume_groups():
+            run(["vgchange", "--activate", "n", brief.volume_group])
+        run(["drbdadm", "secondary", brief.resource])
+    run(["drbdadm", "down", brief.resource])

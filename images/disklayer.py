@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from config.door import run
 from config.model import Cluster
 from images import disk, grub, manifest, sources
 from images.cache import Cache, content_key
 from images.deb import Package
+from images.errors import BuildError
 from images.files import File, code, fingerprints, read_tree, render, write_tree
 from images.jobs import DiskJob, Result, run_inside
 from images.manifest import Artifact, Manifest
@@ -71,6 +72,15 @@ class Order:
     def identity(self) -> disk.Identity:
         """Identifiers of the image."""
         return disk.Identity.of(self.inputs.key)
+
+
+def parse_formats(text: str) -> tuple[Format, ...]:
+    """Formats of a comma-separated list, each once. Raises BuildError for one that there is not."""
+    known: tuple[Format, ...] = get_args(Format)
+    words = [word.strip() for word in text.split(",")]
+    if wrong := sorted(set(words) - set(known)):
+        raise BuildError(f"no image format: {', '.join(map(repr, wrong))}", hint=f"choose from {', '.join(known)}")
+    return tuple(format_ for format_ in known if format_ in words)
 
 
 def make_artifacts(order: Order, partial: Path, cache: Cache, progress: Progress) -> Manifest:

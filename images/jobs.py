@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ def run_inside(job: RootfsJob | DiskJob, *, timeout: float) -> Result:
     Raises BuildError, with the reason that the tools inside gave.
     """
     argv = namespace.isolated([sys.executable, "-m", "images.inside", type(job).__name__])
-    environment = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **proxy_environment()}
+    modules = os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])
+    environment = {"PYTHONPATH": modules, "PYTHONDONTWRITEBYTECODE": "1", **proxy_environment()}
     done = run(argv, check=False, timeout=timeout, stdin=json.dumps(asdict(job)), cwd=Path("/"), env=environment)
     if done.returncode != 0:
         raise explain(done.stderr)

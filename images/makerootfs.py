@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.door import run
 from images.jobs import Result, RootfsJob
-from images.packages import DISABLED_UNITS, ENABLED_UNITS, MASKED_GENERATORS, MASKED_UNITS
+from images.packages import DISABLED_UNITS, ENABLED_UNITS, MASKED_UNITS
 from images.sources import proxy_environment
 from images.tree import QUIET, Tree
 
@@ -31,10 +31,6 @@ def _settle_units(tree: Tree) -> None:
         present = [unit for unit in units if unit in known or verb == "mask"]
         if present:
             tree.run("systemctl", verb, *present)
-    generators = tree.path / "etc/systemd/system-generators"
-    generators.mkdir(exist_ok=True)
-    for name in MASKED_GENERATORS:
-        (generators / name).symlink_to("/dev/null")
 
 
 def _tar_argv(tree: Path, tar: Path) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -78,10 +80,37 @@ def sums(manifest: Manifest) -> str:
 def measure(path: Path, *, cancelled: Callable[[], bool] = lambda: False) -> Artifact:
     """Size and sha256 of a file; stops early, with a useless sum, once cancelled() says so."""
     digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while not cancelled() and (chunk := f.read(_CHUNK)):
-            digest.update(chunk)
+    for chunk in _chunks(path):
+        if cancelled():
+            break
+        digest.update(chunk)
     return Artifact(size=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def _chunks(path: Path) -> Iterator[bytes | memoryview]:
+    """The content of a file; its holes are not read, which for a sparse disk image is most of it."""
+    zeros = memoryview(bytes(_CHUNK))
+    with path.open("rb") as f:
+        at, size = 0, path.stat().st_size
+        while at < size:
+            data = _next_data(f.fileno(), at, size)
+            while at < data:
+                yield zeros[: data - at]
+                at += len(zeros[: data - at])
+            hole = os.lseek(f.fileno(), at, os.SEEK_HOLE) if at < size else size
+            f.seek(at)
+            while at < hole:
+                yield (chunk := f.read(min(_CHUNK, hole - at)))
+                at += len(chunk)
+
+
+def _next_data(fd: int, at: int, size: int) -> int:
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as e:
+        if e.errno == errno.ENXIO:
+            return size
+        raise
 
 
 def parse_dpkg_status(status: str) -> dict[str, str]:

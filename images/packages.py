@@ -127,6 +127,3 @@ DISABLED_UNITS = (
 
 ENABLED_UNITS = ("heartbeat.service", "nftables.service", "ssh.service", "systemd-networkd.service")
 """Each waits, by a condition in its drop-in or by its empty config, until first boot has written what it needs."""
-
-MASKED_GENERATORS = ("systemd-ssh-generator",)
-"""It offers sshd on AF_VSOCK, which no dom0 wants, and fails loudly where the host has none."""

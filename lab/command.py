@@ -1,56 +1,51 @@
-"""What the lab.* tasks print and return; all else is Lab's."""
+"""What the lab's tasks do, for the cases where that is more than one call of Lab."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 
-from images.disklayer import NAME
 from lab.errors import LabError
 from lab.machine import Firmware
 from lab.pair import Lab, directory
-from lab.report import LabStatus
 from lab.switch import Segment
-from lab.watch import display
-
-IMAGE = f"{NAME}.qcow2"
 
 
 def opened(name: str) -> Lab:
-    """The lab of that name. Raises NoLabError."""
+    """The lab of that name. Raises NoLabError where there is none."""
     return Lab(directory(name))
 
 
+def segment(link: str) -> Segment:
+    """A link's name from the command line. Raises LabError for one that does not exist."""
+    known: tuple[Segment, ...] = get_args(Segment)
+    for name in known:
+        if name == link:
+            return name
+    raise LabError(f"there is no link {link!r} in the lab", hint=f"its links: {', '.join(known)}")
+
+
 def up(name: str, config: Path, out: Path, firmware: str) -> int:
-    """Bring the lab up from the image in out and show how, then print its status and return its exit code."""
-    choices: Mapping[str, Firmware] = {choice: choice for choice in get_args(Firmware)}
-    if firmware not in choices:
-        raise LabError(f"there is no firmware {firmware!r}", hint=f"use one of {', '.join(choices)}")
-    lab = Lab.prepare(directory(name), config, out / IMAGE, firmware=choices[firmware])
-    started = time.monotonic()
-    lab.up(screen=display(sys.stdout))
-    Console().print(f"The pair is formed, {time.monotonic() - started:.0f} s after the start.")
+    """Make the lab if there is none, start it, wait until the pair is formed, and print its status; the exit code."""
+    known: tuple[Firmware, ...] = get_args(Firmware)
+    if firmware not in known:
+        raise LabError(f"there is no firmware {firmware!r}", hint=f"it is one of {', '.join(known)}")
+    image = out / "xenpair.qcow2"
+    if not image.exists():
+        raise LabError(f"{image} is not there", hint="`invoke build-image` makes it")
+    lab = Lab.prepare(directory(name), config, image, firmware=firmware)
+    lab.up()
     return show_status(lab, json=False)
 
 
-def segment(link: str) -> Segment:
-    """The segment that a user named. Raises LabError."""
-    known: Mapping[str, Segment] = {name: name for name in get_args(Segment)}
-    if link not in known:
-        raise LabError(f"there is no link {link!r}", hint=f"use one of {', '.join(known)}")
-    return known[link]
-
-
 def show_status(lab: Lab, *, json: bool) -> int:
-    """Print the status, as a table or as JSON; its exit code."""
-    status: LabStatus = lab.status()
+    """Print the status; the exit code is 0 healthy, 2 degraded, 1 failed."""
+    status = lab.status()
     if json:
-        sys.stdout.write(status.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(status.model_dump_json(indent=1) + "\n")
     else:
-        Console().print(status.table())
+        Console(width=None if sys.stdout.isatty() else 160).print(status.table())
     return status.exit_code

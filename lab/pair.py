@@ -198,6 +198,18 @@ class Lab:
                     process.kill()
                 ssh.hang_up(self.directory, node.name)
 
+    def reboot(self, *names: str) -> None:
+        """Ask these nodes, or all, to reboot in good order; a wait() from now on is for the boot that follows."""
+        with locked(self.directory):
+            state = self.state()
+            nodes = self._nodes(state, names)
+            ends = {node.name: (self.directory / f"{node.name}.log").stat().st_size for node in nodes}
+            self._update(boots={**state.boots, **ends})
+        for node in nodes:
+            # The node may be gone before ssh has its exit code.
+            self.ssh(node.name, "systemctl", "--no-block", "reboot", check=False)
+            ssh.hang_up(self.directory, node.name)
+
     def down(self, *, orderly: bool = False, limit: float = SHUTDOWN_LIMIT) -> None:
         """Stop everything and keep the disks: at once, or (orderly) by each node's power button first.
 

@@ -12,7 +12,9 @@ UUID_JUST_CREATED = 0x4
 
 _DEVICE = re.compile(
     r"^\s*(?P<minor>\d+): cs:(?P<connection>\w+)"
-    r"(?: ro:(?P<role>\w+)/(?P<peer_role>\w+) ds:(?P<disk>\w+)/(?P<peer_disk>\w+) (?P<protocol>[ABC -]) (?P<flags>\S+))?"
+    r"(?: ro:(?P<role>\w+)/(?P<peer_role>\w+) ds:(?P<disk>\w+)/(?P<peer_disk>\w+)"
+    # The protocol is blank until there is a connection.
+    r" (?P<protocol>[ABC ]) (?P<flags>\S+))?"
 )
 _OUT_OF_SYNC = re.compile(r"\boos:(\d+)")
 _SYNCED = re.compile(r"sync'ed:\s*([0-9.]+)%")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from config.door import run
-from firstboot import observe, plan
+from firstboot import observe
 from firstboot.errors import BackingDiskError
 from firstboot.journal import Journal
+from firstboot.plan import backing
 from firstboot.probe.disks import BlockDevice
 from firstboot.steps import Work
 
@@ -45,12 +46,12 @@ class Disks:
         """Partition a blank disk, or go on with our own half-made one. Raises BackingDiskError."""
         run(["udevadm", "settle", "--timeout=60"])
         rule = work.node.cluster.disk_rule(work.node.me, "backing")
-        disk = plan.backing_disk(rule, observe.block_devices())
+        disk = backing.backing_disk(rule, observe.block_devices())
         begun = work.journal.detail(self.name)
-        match plan.backing_partition(disk, observe.signatures(disk.path), begun):
-            case plan.UsePartition():
+        match backing.backing_partition(disk, observe.signatures(disk.path), begun):
+            case backing.UsePartition():
                 pass
-            case plan.MakePartition():
+            case backing.MakePartition():
                 # The name of what we are about to make is written down first: so it is known as ours afterwards.
                 partuuid = begun.get("partuuid") or str(uuid.uuid4())
                 work.journal.write(self.name, "begun", serial=disk.serial, disk=disk.path, partuuid=partuuid)

@@ -6,6 +6,7 @@ import socket
 from typing import ClassVar
 
 from config.door import run, write_file
+from firstboot.brief import Brief, read_brief
 from firstboot.steps import Work
 
 FILES = {
@@ -29,12 +30,17 @@ class Identity:
             stored = node.places.at("etc/hostname").read_text().strip()
         except FileNotFoundError:
             stored = ""
-        return stored == socket.gethostname() == node.me.name and node.is_deployed(FILES)
+        return (
+            stored == socket.gethostname() == node.me.name
+            and node.is_deployed(FILES)
+            and read_brief(node.places.brief) == Brief.of(node.cluster, node.me)
+        )
 
     def apply(self, work: Work) -> None:
         """Write the files, and set the name of the running system."""
         node = work.node
         node.deploy(FILES)
+        Brief.of(node.cluster, node.me).write(node.places.brief)
         write_file(node.places.at("etc/hostname"), node.me.name + "\n")
         socket.sethostname(node.me.name)
         run(["sysctl", "--quiet", "--load", node.places.at("etc/sysctl.d/60-xenpair.conf")])

@@ -6,8 +6,9 @@ import time
 from typing import ClassVar
 
 from config.door import run
-from firstboot import observe, plan, storage
+from firstboot import observe, storage
 from firstboot.errors import StorageError
+from firstboot.plan import replication as plan
 from firstboot.steps import Work
 
 FILES = {"etc/drbd.d/global_common.conf": 0o644, "etc/drbd.d/xenpair.res": 0o600}
@@ -30,7 +31,7 @@ class Replication:
         node = work.node
         node.deploy(FILES)
         run(["systemctl", "start", "--no-block", UNIT])
-        sync = storage.recorded_sync(node)
+        sync = storage.recorded_sync(node.places)
         while not isinstance(wanted := plan.next_storage_step(observe.drbd(), sync, node.first), plan.Up):
             if isinstance(wanted, plan.Wait):
                 work.waiting(wanted.reason)

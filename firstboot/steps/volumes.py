@@ -6,7 +6,8 @@ import time
 from typing import ClassVar
 
 from config.door import run
-from firstboot import observe, plan, storage
+from firstboot import observe, storage
+from firstboot.plan import replication as plan
 from firstboot.steps import Work
 
 
@@ -24,13 +25,13 @@ class Volumes:
     def apply(self, work: Work) -> None:
         """Create, or wait for the node that does."""
         name = work.node.cluster.storage.volume_group
-        sync = storage.recorded_sync(work.node)
+        sync = storage.recorded_sync(work.node.places)
         while True:
             present = self.check(work)
             found = () if present else observe.signatures(observe.DRBD_DEVICE)
             match plan.volume_group(present, sync, work.node.first, found):
                 case plan.UseVolumeGroup():
-                    storage.activate(work.node)
+                    storage.activate(name)
                     return
                 case plan.CreateVolumeGroup():
                     run(["pvcreate", "--yes", observe.DRBD_DEVICE])

@@ -60,10 +60,10 @@ def test_the_environment_is_built_from_scratch(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_secret_that_a_program_prints_does_not_come_through() -> None:
     script = ["sh", "-c", 'echo "$0 out"; echo "$0 err" >&2; exit "$1"']
-    output = run([*script, "s3cret", "0"], secrets=["s3cret"])
+    output = run([*script, "s3cret", "0"], blot=["s3c.et"])
     assert (output.stdout, output.stderr) == ("[secret] out\n", "[secret] err\n")
     with pytest.raises(CommandError) as error:
-        run(["sh", "-c", "cat >&2; exit 1"], stdin="s3cret", secrets=["s3cret"])
+        run(["sh", "-c", "cat >&2; exit 1"], stdin="s3cret", blot=["s3cret"])
     assert "s3cret" not in str(error.value)
 
 

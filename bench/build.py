@@ -1,0 +1,101 @@
+"""How long the image takes: cold, unchanged and after a change, against mmdebstrap of the same packages to a tar."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from config.door import run
+from config.loader import Loaded, load
+from images import sources
+from images.build import build_image
+from images.disklayer import Format
+from images.namespace import isolated, remove_tree
+from images.progress import Progress
+from images.rootfs import Request, mmdebstrap_argv
+
+COLD_LIMIT = 1.5
+"""Times the floor."""
+UNCHANGED_LIMIT = 2.0
+"""Seconds."""
+CHANGED_LIMIT = 15.0
+"""Seconds."""
+
+_FORMATS: tuple[Format, ...] = ("qcow2", "raw")
+_TIMEOUT = 3600.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured build: wall and CPU seconds of it and all its children, and the wall seconds that it may take."""
+
+    what: str
+    wall: float
+    cpu: float
+    limit: float | None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it was fast enough."""
+        return self.limit is None or self.wall <= self.limit
+
+
+def measure_builds(config: Path, cache: Path, progress: Progress) -> list[Row]:
+    """Floor, cold build, unchanged rebuild, change of the image's config, change of the nodes' config, in this order.
+
+    Uses a cache of its own below cache, which is gone afterwards; needs about 6 GiB there. Raises BuildError.
+    """
+    loaded = load(config)
+    cache.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=cache, prefix="bench-"))
+    try:
+        floor = _timed("mmdebstrap to a tar (the floor)", lambda: _floor(loaded, scratch, progress))
+        cold = _timed("cold build", lambda: _build(loaded, scratch, progress), COLD_LIMIT * floor.wall)
+        unchanged = _timed("unchanged rebuild", lambda: _build(loaded, scratch, progress), UNCHANGED_LIMIT)
+        for_image, for_nodes = _with_more_dom0_memory(loaded), _with_other_deadtime(loaded)
+        changed = _timed("change of the image's config", lambda: _build(for_image, scratch, progress), CHANGED_LIMIT)
+        _build(loaded, scratch, progress)
+        seed_only = _timed("change of the nodes' config", lambda: _build(for_nodes, scratch, progress), CHANGED_LIMIT)
+    finally:
+        remove_tree(scratch)
+    return [floor, cold, unchanged, changed, seed_only]
+
+
+def _timed(what: str, work: Callable[[], None], limit: float | None = None) -> Row:
+    wall, cpu = time.monotonic(), _cpu_seconds()
+    work()
+    return Row(what, time.monotonic() - wall, _cpu_seconds() - cpu, limit)
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _floor(loaded: Loaded, scratch: Path, progress: Progress) -> None:
+    request = Request.of(loaded.cluster.debian)
+    offer = sources.survey(request.mirror, request.debian.suite, scratch)
+    argv = mmdebstrap_argv(request.debian, offer, scratch, scratch / "floor.tar")
+    environment = {"TMPDIR": str(scratch), **sources.proxy_environment()}
+    with progress.stage("mmdebstrap to a tar"):
+        run(isolated(argv), timeout=_TIMEOUT, env=environment)
+
+
+def _build(loaded: Loaded, scratch: Path, progress: Progress) -> None:
+    build_image(loaded, scratch / "out", _FORMATS, cache=scratch / "cache", progress=progress)
+
+
+def _with_more_dom0_memory(loaded: Loaded) -> Loaded:
+    dom0 = loaded.cluster.dom0
+    more = dom0.model_copy(update={"memory": dom0.memory + (256 << 20)})
+    return replace(loaded, cluster=loaded.cluster.model_copy(update={"dom0": more}))
+
+
+def _with_other_deadtime(loaded: Loaded) -> Loaded:
+    heartbeat = loaded.cluster.heartbeat
+    slower = heartbeat.model_copy(update={"deadtime": heartbeat.deadtime + 1})
+    return replace(loaded, cluster=loaded.cluster.model_copy(update={"heartbeat": slower}))

@@ -1,0 +1,117 @@
+"""What the replicated storage needs next: how two disks become one, and when a side may become Primary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from firstboot.errors import BackingDiskError
+from firstboot.probe.disks import Signature
+from firstboot.probe.drbd import DrbdState
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Go on asking; reason says what is waited for."""
+
+    reason: str
+
+
+class InitialSync(Enum):
+    """How two disks become one."""
+
+    SKIP = "both sides' metadata is fresh: declare them equal without copying"
+    FROM_PEER = "this side is fresh, the peer's is not: full resync from the peer"
+    TO_PEER = "the peer's side is fresh, this one is not: full resync to the peer"
+    AS_RECORDED = "both sides hold data: DRBD resyncs what its metadata says"
+
+
+def initial_sync(mine_fresh: bool, peer_fresh: bool) -> InitialSync:
+    """The only way to skip copying is that both nodes state that they have just made their metadata."""
+    if mine_fresh:
+        return InitialSync.SKIP if peer_fresh else InitialSync.FROM_PEER
+    return InitialSync.TO_PEER if peer_fresh else InitialSync.AS_RECORDED
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Both disks are UpToDate and the nodes talk: become Primary."""
+
+
+@dataclass(frozen=True)
+class DeclareEqual:
+    """Both sides are fresh and connected, and this node is the one that says so: new-current-uuid --clear-bitmap."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """Primary and UpToDate on this side; nothing left to do."""
+
+
+Next = Wait | Promote | DeclareEqual | Up
+
+
+_NO_PEER = "the peer's DRBD is not there yet; nothing is promoted without it"
+_NO_TALK = "DRBD is not connected: it is just starting, or the two sides disagree (then `dmesg` says why)"
+_RESYNC = "resync is running"
+_UNCONNECTED = {
+    "Unconfigured": "DRBD is not up",
+    "StandAlone": _NO_TALK,
+    **dict.fromkeys(("WFConnection", "WFReportParams", "Unconnected", "Disconnecting"), _NO_PEER),
+    **dict.fromkeys(("Timeout", "BrokenPipe", "NetworkFailure", "ProtocolError", "TearDown"), _NO_PEER),
+    **dict.fromkeys(("WFBitMapS", "WFBitMapT", "WFSyncUUID", "StartingSyncS", "StartingSyncT"), _RESYNC),
+    **dict.fromkeys(("SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT"), _RESYNC),
+}
+"""Connection states of DRBD 8.4 (drbd.conf user's guide, "Connection states") as a wait's reason."""
+
+
+def _percent(state: DrbdState) -> str:
+    # In steps of ten: each new reason is a line on the console.
+    return "" if state.synced is None else f" ({state.synced // 10 * 10:.0f} %)"
+
+
+def next_storage_step(state: DrbdState, sync: InitialSync, first: bool) -> Next:
+    """What the storage needs next. Never a promotion without the peer, and none by a timeout.
+
+    first: this node is the config's first one, which does what must be done on one side only.
+    """
+    if state.role == "Primary" and state.disk == "UpToDate":
+        return Up()
+    if state.connection != "Connected":
+        return Wait(_UNCONNECTED.get(state.connection, f"DRBD is {state.connection}") + _percent(state))
+    if state.both_up_to_date:
+        return Promote()
+    if state.disk == state.peer_disk == "Inconsistent" and sync is InitialSync.SKIP:
+        return DeclareEqual() if first else Wait("the first node declares both fresh sides equal")
+    return Wait(f"DRBD is connected with {state.disk} here and {state.peer_disk} on the peer")
+
+
+@dataclass(frozen=True)
+class CreateVolumeGroup:
+    """On one node only."""
+
+
+@dataclass(frozen=True)
+class UseVolumeGroup:
+    """It is there; activate it."""
+
+
+def volume_group(
+    present: bool, sync: InitialSync, first: bool, signatures: Sequence[Signature]
+) -> CreateVolumeGroup | UseVolumeGroup | Wait:
+    """What this node does about the volume group on the replicated device.
+
+    present: this node sees it. signatures: what wipefs finds on the replicated device. Raises BackingDiskError where
+    something else is on it.
+    """
+    if present:
+        return UseVolumeGroup()
+    if sync is not InitialSync.SKIP:
+        return Wait("the volume group is not on the replicated data; it was there before, so nothing is created")
+    if not first:
+        return Wait("the first node creates the volume group")
+    foreign = [s for s in signatures if s.kind != "LVM2_member"]
+    if foreign:
+        raise BackingDiskError(f"the replicated device is not blank: {', '.join(map(str, foreign))}")
+    return CreateVolumeGroup()

@@ -1,0 +1,184 @@
+"""What the build tells the outside: errors, argv of other programs, manifest, seed medium."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from images import disk, manifest, namespace, preflight
+from images.disk import Identity
+from images.errors import BuildError, MirrorError, PreflightError, SpaceError
+from images.jobs import explain
+from images.manifest import Manifest, parse_dpkg_status
+from images.seed import LABEL, read_seed, write_seed
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "error"),
+    [
+        ("tar: ./x: Wrote only 512 of 10240 bytes\ntar: write: No space left on device\n", SpaceError),
+        ("W: GPG error: http://m trixie InRelease: NO_PUBKEY 6ED0E7B82643E131\n", MirrorError),
+        ("E: Failed to fetch http://m/pool/x.deb  Connection refused\n", MirrorError),
+        ("dpkg: error processing package xenpair-firstboot\n", BuildError),
+    ],
+)
+def test_the_cause_of_a_failed_build_is_told(stderr: str, error: type[BuildError]) -> None:
+    found = explain(stderr)
+    assert type(found) is error
+    assert stderr.strip().splitlines()[-1] in found.message
+
+
+def test_root_needs_no_user_namespace_and_others_do() -> None:
+    assert "--user" not in namespace.isolated(["true"], root=True)
+    assert {"--user", "--map-auto", "--map-root-user"} <= set(namespace.isolated(["true"], root=False))
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_everything_inside_dies_with_the_build(root: bool) -> None:
+    argv = namespace.isolated(["true"], root=root)
+    assert argv[:4] == ["setpriv", "--pdeathsig", "KILL", "unshare"]
+    assert {"--kill-child", "--pid", "--fork"} <= set(argv)
+
+
+def test_missing_tools_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = ("mcopy", "sfdisk")
+    monkeypatch.setattr(shutil, "which", lambda tool, **_: None if tool in missing else f"/usr/bin/{tool}")
+    with pytest.raises(PreflightError) as e:
+        preflight.check_tools()
+    assert "apt-get install" in e.value.hint
+    assert {"fdisk", "mtools"} <= set(e.value.hint.split())
+    assert "mmdebstrap" not in e.value.hint
+
+
+def test_needs_on_one_file_system_add_up(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    preflight.check_space([(tmp_path / "a", free // 2)])
+    with pytest.raises(SpaceError, match="free space"):
+        preflight.check_space([(tmp_path / "a", free // 2 + (1 << 30)), (tmp_path / "b", free // 2 + (1 << 30))])
+
+
+def test_partitions_are_aligned_and_leave_room_for_both_tables() -> None:
+    end = disk.MIB
+    for partition in disk.PARTITIONS:
+        assert partition.start % disk.MIB == 0
+        assert partition.start >= end
+        end = partition.start + partition.size
+    assert end <= disk.DISK_SIZE - disk.MIB
+
+
+def test_an_images_identifiers_depend_on_its_key_alone() -> None:
+    assert Identity.of(KEY) == Identity.of(KEY)
+    other = Identity.of(KEY.replace("0", "1"))
+    assert not {other.disk, other.root, other.esp} & {
+        Identity.of(KEY).disk,
+        Identity.of(KEY).root,
+        Identity.of(KEY).esp,
+    }
+
+
+def test_mkfs_is_told_where_and_how_large_the_root_file_system_is() -> None:
+    argv = disk.root_argv(Path("disk.raw"), Path("tree"), Identity.of(KEY))
+    assert f"offset={disk.ROOT.start}" in argv[argv.index("-E") + 1].split(",")
+    assert argv[-1] == f"{disk.ROOT.size // 1024}k"
+
+
+def test_only_installed_packages_are_listed() -> None:
+    status = """\
+Package: a
+Status: install ok installed
+Version: 1:2.3-4
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1
+Description: text
+ Version: 9
+"""
+    assert parse_dpkg_status(status) == {"a": "1:2.3-4"}
+
+
+def test_a_manifest_of_another_format_is_not_understood(tmp_path: Path) -> None:
+    (tmp_path / manifest.NAME).write_text(json.dumps({"format": 2}))
+    assert manifest.read(tmp_path) is None
+
+
+def test_the_sums_cover_every_artifact_and_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"bits")
+    described = Manifest(
+        suite="trixie",
+        key=KEY,
+        config_hash="c",
+        root_uuid="u",
+        kernel="k",
+        warnings=(),
+        sources=(),
+        artifacts={"image": manifest.measure(tmp_path / "image")},
+        packages={},
+    )
+    assert manifest.sums(described).splitlines() == [
+        f"{hashlib.sha256(b'bits').hexdigest()}  image",
+        f"{hashlib.sha256(described.to_json().encode()).hexdigest()}  manifest.json",
+    ]
+
+
+@pytest.mark.parametrize("places", [[], [0], [3 << 20], [0, 5 << 20], [(8 << 20) - 1]])
+def test_the_sum_of_a_sparse_file_is_that_of_all_its_bytes(tmp_path: Path, places: list[int]) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as f:
+        f.truncate(8 << 20)
+        for place in places:
+            f.seek(place)
+            f.write(b"x")
+    assert manifest.measure(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def seed_tools(real_programs: None) -> None:
+    """Skips where the host has no tools for FAT."""
+    if shutil.which("mcopy") is None or shutil.which("mkfs.vfat", path="/usr/sbin:/sbin") is None:
+        pytest.skip("needs mtools and dosfstools")
+
+
+@pytest.mark.usefixtures("seed_tools")
+class TestSeed:
+    """The seed medium."""
+
+    def test_it_holds_what_was_put_in_for_its_owner_only(self, tmp_path: Path) -> None:
+        config, out = tmp_path / "my.yaml", tmp_path / "out" / "seed.img"
+        config.write_text("cluster: {}\n")
+        assert write_seed(config, "join: secret\n", out, authorized_keys="ssh-ed25519 AAAA me\n")
+        assert out.stat().st_mode & 0o777 == 0o600
+        assert read_seed(out) == {
+            "cluster.yaml": b"cluster: {}\n",
+            "secrets.yaml": b"join: secret\n",
+            "authorized_keys": b"ssh-ed25519 AAAA me\n",
+        }
+        assert [path.name for path in out.parent.iterdir()] == ["seed.img"]
+
+    def test_it_carries_the_label_that_first_boot_looks_for(self, tmp_path: Path) -> None:
+        (tmp_path / "c").write_text("")
+        write_seed(tmp_path / "c", "", tmp_path / "seed.img")
+        assert LABEL.encode() in (tmp_path / "seed.img").read_bytes()[:4096]
+
+    def test_the_same_content_is_not_written_again_and_another_is(self, tmp_path: Path) -> None:
+        config, out = tmp_path / "c", tmp_path / "seed.img"
+        config.write_text("one")
+        assert write_seed(config, "s", out)
+        inode = out.stat().st_ino
+        assert not write_seed(config, "s", out)
+        assert out.stat().st_ino == inode
+        assert write_seed(config, "other", out)
+
+    def test_one_that_others_can_read_is_written_again(self, tmp_path: Path) -> None:
+        (tmp_path / "c").write_text("")
+        out = tmp_path / "seed.img"
+        write_seed(tmp_path / "c", "s", out)
+        out.chmod(0o644)
+        assert write_seed(tmp_path / "c", "s", out)
+        assert out.stat().st_mode & 0o777 == 0o600

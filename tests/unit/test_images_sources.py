@@ -1,0 +1,114 @@
+"""Which mirrors are used, and which settings of the host's apt come along."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import pytest
+
+from config.model import Debian
+from images import sources
+from images.errors import MirrorError
+from images.sources import Mirror, Offer
+
+DEBIAN = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\nLabel: Debian\nSuite: oldstable\n"
+VENDOR = "Origin: Docker\nLabel: Docker CE\n"
+MAIN, SECURITY = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
+
+
+def test_the_hosts_mirrors_are_found(captured: Path) -> None:
+    uris = (captured / "apt-print-uris-update.txt").read_text()
+    assert sources.find_mirror(uris, lambda _: DEBIAN) == Mirror(MAIN, SECURITY)
+
+
+def test_a_host_that_has_fetched_no_index_yet_is_understood(captured: Path) -> None:
+    uris = (captured / "apt-print-uris-update.txt").read_text()
+    assert sources.find_mirror(uris, lambda _: None) == Mirror(MAIN, SECURITY)
+
+
+def test_another_vendors_archive_is_not_taken_for_debians() -> None:
+    uris = (
+        "'https://vendor.example/debian/dists/trixie/InRelease' vendor 0\n"
+        "'http://m.example/deb/dists/trixie/InRelease' ours 0\n"
+    )
+    assert sources.find_mirror(uris, lambda name: VENDOR if name == "vendor" else DEBIAN) == Mirror(
+        "http://m.example/deb", "http://m.example/deb-security"
+    )
+
+
+def test_a_mirror_that_only_the_host_can_reach_is_passed_over() -> None:
+    uris = "'file:/srv/debian/dists/trixie/InRelease' local 0\n"
+    assert sources.find_mirror(uris, lambda _: DEBIAN) is None
+
+
+def test_a_mirror_from_the_config_needs_no_apt() -> None:
+    debian = Debian(mirror="http://mirror.example/debian/")
+    assert sources.resolve(debian) == Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
+
+
+def test_settings_that_reach_the_mirror_are_carried_and_those_that_weaken_it_are_not() -> None:
+    dump = """\
+Acquire::AllowInsecureRepositories "1";
+Acquire::Check-Valid-Until "false";
+Acquire::http::Proxy "http://proxy.example:3128";
+Acquire::https::CAInfo "/etc/ssl/own.pem";
+Acquire::http "";
+APT::Get::AllowUnauthenticated "1";
+Acquire::GzipIndexes "true";
+"""
+    assert sources.apt_options(dump) == [
+        'Acquire::Check-Valid-Until "false";',
+        'Acquire::http::Proxy "http://proxy.example:3128";',
+        'Acquire::https::CAInfo "/etc/ssl/own.pem";',
+    ]
+
+
+def test_the_security_archives_components_are_read_without_their_directory() -> None:
+    assert sources.components("Components: updates/main updates/non-free-firmware\n") == ("main", "non-free-firmware")
+
+
+class Archive:
+    """A mirror made of texts; what is not in it cannot be fetched."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
+        def fetch(uri: str, target: Path) -> bytes:
+            for name, content in files.items():
+                if uri.endswith(name):
+                    return content
+            raise MirrorError(f"cannot fetch {uri}")
+
+        monkeypatch.setattr(sources, "_fetch", fetch)
+
+    def survey(self, scratch: Path) -> Offer:
+        return sources.survey(Mirror("http://m/debian", "http://m/debian-security"), "trixie", scratch)
+
+
+def test_a_mirror_without_firmware_is_used_with_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = {"trixie/InRelease": b"Components: main\n", "trixie-security/InRelease": b"Components: updates/main\n"}
+    offer = Archive(monkeypatch, release).survey(tmp_path)
+    assert offer.firmware == ()
+    assert [source.components for source in offer.sources] == [("main",), ("main",)]
+    assert len(offer.warnings) == 1
+    assert "firmware-bnx2" in offer.warnings[0]
+
+
+def test_single_missing_firmware_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = b"Components: main non-free-firmware\n"
+    index = lzma.compress(b"Package: firmware-bnx2\nVersion: 1\n\nPackage: firmware-unrelated\n")
+    files = {
+        "trixie/InRelease": release,
+        "trixie-security/InRelease": b"Components: updates/main\n",
+        "Packages.xz": index,
+    }
+    offer = Archive(monkeypatch, files).survey(tmp_path)
+    assert offer.firmware == ("firmware-bnx2",)
+    assert [source.components for source in offer.sources] == [("main", "non-free-firmware"), ("main",)]
+    assert "firmware-qlogic" in offer.warnings[0]
+    assert "firmware-bnx2," not in offer.warnings[0]
+
+
+def test_every_source_is_bound_to_debians_keyring() -> None:
+    lines = sources.Source("http://m/debian", ("trixie", "trixie-updates"), ("main",)).one_line()
+    assert lines[1] == f"deb [signed-by={sources.KEYRING}] http://m/debian trixie-updates main"
+    assert not any("trusted" in line for line in lines)
