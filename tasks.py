@@ -91,8 +91,8 @@ def verify(
         hosts = ",".join(node.name for node in load(Path(config)).cluster.nodes)
         ssh_config = str(Lab(directory(lab)).ssh_config)
     argv = [sys.executable, "-m", "pytest", "-q", "tests/lab/test_formed_pair.py"]
-    argv += [f"--hosts={hosts}", f"--config-file={Path(config).resolve()}"]
-    argv += [f"--ssh-config={Path(ssh_config).resolve()}"] if ssh_config else []
+    argv += [f"--cluster-hosts={hosts}", f"--cluster-config={Path(config).resolve()}"]
+    argv += [f"--cluster-ssh-config={Path(ssh_config).resolve()}"] if ssh_config else []
     return subprocess.run(argv, cwd=PROJECT, check=False).returncode
 
 

@@ -20,7 +20,7 @@ POLL = 0.5
 ATTEMPTS = 5
 """How often `drbdadm adjust` may fail: it gives each of its helpers 5 s, which a node under emulation can exceed."""
 
-HANDED_SECRET = r"--shared-secret=\S+"
+HANDED_SECRET = r"--shared-secret=\S+"  # noqa: S105  a pattern
 """What drbdadm hands to its helper, and prints when the helper fails."""
 
 KERNEL_MODULES = ("drbd", "sha256", "crc32c")

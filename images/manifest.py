@@ -13,7 +13,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-FORMAT = 1
 NAME = "manifest.json"
 SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20

@@ -14,7 +14,7 @@ Firmware = Literal["bios", "uefi"]
 Accelerator = Literal["kvm", "tcg"]
 Purpose = Literal["system", "backing"]
 
-SYSTEM_SIZE = 8 << 30
+SYSTEM_SIZE = 4 << 30
 BACKING_SIZE = 4 << 30
 SERIAL_LIMIT = 20
 """Bytes of a virtio-blk serial: VIRTIO_BLK_ID_BYTES, virtio 1.2, 5.2.6."""

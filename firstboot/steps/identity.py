@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import ClassVar
 
-from config.door import run, write_file
+from config.door import write_file
 from firstboot.brief import Brief, read_brief
 from firstboot.steps import Work
 
@@ -13,7 +13,6 @@ FILES = {
     "etc/hosts": 0o644,
     "etc/nsswitch.conf": 0o644,
     "etc/resolv.conf": 0o644,
-    "etc/sysctl.d/60-xenpair.conf": 0o644,
 }
 
 
@@ -43,4 +42,3 @@ class Identity:
         Brief.of(node.cluster, node.me).write(node.places.brief)
         write_file(node.places.at("etc/hostname"), node.me.name + "\n")
         socket.sethostname(node.me.name)
-        run(["sysctl", "--quiet", "--load", node.places.at("etc/sysctl.d/60-xenpair.conf")])

@@ -105,27 +105,30 @@ def test_both_formats_and_then_a_change_that_only_the_seed_medium_carries(loaded
 
 def test_a_killed_build_leaves_no_half_image_no_process_no_mount_and_the_next_one_works(own: Path) -> None:
     victim = subprocess.Popen(child(own), env=environment(), stderr=subprocess.PIPE, text=True)
-    tree = wait_for(lambda: next(iter((own / "cache" / "scratch").glob("*/tree/usr")), None), victim)
+    partial, scratch = own / "out" / ".partial" / "xenpair.raw", own / "cache" / "scratch"
+    wait_for(partial.exists, victim)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     wait_for(lambda: not processes_that_name(str(own)))
     assert finished(own / "out") == set()
     assert str(own) not in Path("/proc/self/mounts").read_text()
-    assert tree.exists()
+    assert partial.exists()
+    assert list(scratch.iterdir())
 
     done = run(child(own), env=environment(), timeout=300)
     assert "cleared away what an interrupted build had left" in done.stderr
     assert {"xenpair.qcow2", manifest.NAME, manifest.SUMS} == finished(own / "out")
-    assert not tree.exists()
-    assert not (own / "out" / ".partial").exists()
+    assert not partial.parent.exists()
+    assert not list(scratch.iterdir())
 
 
 def test_an_interrupted_build_clears_up_after_itself(own: Path) -> None:
     victim = subprocess.Popen(child(own), env=environment(), stderr=subprocess.PIPE, text=True)
-    tree = wait_for(lambda: next(iter((own / "cache" / "scratch").glob("*/tree/usr")), None), victim)
+    scratch = own / "cache" / "scratch"
+    wait_for(lambda: list(scratch.glob("*/files")), victim)
     victim.send_signal(signal.SIGINT)
     victim.wait(timeout=60)
-    assert not tree.exists()
+    assert not list(scratch.iterdir())
     assert finished(own / "out") == set()
     assert not processes_that_name(str(own))
 

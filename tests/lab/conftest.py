@@ -23,10 +23,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xenpair")
     group.addoption(
-        "--hosts", default="", help="the two booted nodes, in the config's order: root@ADDRESS,root@ADDRESS"
+        "--cluster-hosts", default="", help="the two booted nodes, in the config's order: root@ADDRESS,root@ADDRESS"
     )
-    group.addoption("--ssh-config", default=None, help="ssh_config through which they are reached")
-    group.addoption("--config-file", default=str(PROJECT / "config" / "cluster.yaml"), help="the config they run")
+    group.addoption("--cluster-ssh-config", default=None, help="ssh_config through which they are reached")
+    group.addoption("--cluster-config", default=str(PROJECT / "config" / "cluster.yaml"), help="the config they run")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,12 @@ class Servers:
 def reach(cluster: Cluster, names: list[str], ssh_config: Path | None, lab: Lab | None) -> Servers:
     """Connect to both nodes."""
     servers = [
-        Server(testinfra.get_host(f"ssh://{name}", ssh_config=ssh_config), node, cluster.peer_of(node.name), cluster)
+        Server(
+            testinfra.get_host(f"ssh://{name}", ssh_config=str(ssh_config) if ssh_config else None),
+            node,
+            cluster.peer_of(node.name),
+            cluster,
+        )
         for name, node in zip(names, cluster.nodes, strict=True)
     ]
     return Servers(servers[0], servers[1], lab)
@@ -67,7 +72,7 @@ def reach(cluster: Cluster, names: list[str], ssh_config: Path | None, lab: Lab 
 @pytest.fixture(scope="session")
 def config_file(pytestconfig: pytest.Config) -> Path:
     """The config that the pair is made from."""
-    return Path(pytestconfig.getoption("--config-file"))
+    return Path(pytestconfig.getoption("--cluster-config"))
 
 
 @pytest.fixture(scope="session")
@@ -104,14 +109,14 @@ def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: str) ->
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is asked of the formed pair is asked again after both nodes were rebooted."""
     if "servers" in metafunc.fixturenames:
-        boots = ["as-found"] if metafunc.config.getoption("--hosts") else ["first-boot", "after-reboot"]
+        boots = ["as-found"] if metafunc.config.getoption("--cluster-hosts") else ["first-boot", "after-reboot"]
         metafunc.parametrize("servers", boots, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
     """The lab's pair, formed from nothing by its first boot."""
-    if pytestconfig.getoption("--hosts"):
+    if pytestconfig.getoption("--cluster-hosts"):
         yield None
         return
     lab = fresh_lab(
@@ -134,8 +139,10 @@ def servers(
     """Both nodes of a formed pair: after first boot, and after a reboot of both."""
     cluster = load(config_file).cluster
     if formed_lab is None:
-        option = pytestconfig.getoption("--ssh-config")
-        return reach(cluster, pytestconfig.getoption("--hosts").split(","), Path(option) if option else None, None)
+        option = pytestconfig.getoption("--cluster-ssh-config")
+        return reach(
+            cluster, pytestconfig.getoption("--cluster-hosts").split(","), Path(option) if option else None, None
+        )
     if request.param == "after-reboot":
         formed_lab.reboot()
         formed_lab.wait()

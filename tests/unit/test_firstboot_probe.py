@@ -80,3 +80,43 @@ def test_heartbeats_words(hbstatus: str, peer: str, expected: str) -> None:
 def test_xl_info_is_read_as_pairs() -> None:
     info = parse_xl_info("xen_major              : 4\nvirt_caps              : pv hvm hap\nxen_commandline : a:b\n")
     assert info == {"xen_major": "4", "virt_caps": "pv hvm hap", "xen_commandline": "a:b"}
+
+
+def test_a_formed_device_is_read_whole(captured: Path) -> None:
+    state = parse_proc_drbd((captured / "proc-drbd-formed.txt").read_text())
+    assert state == DrbdState("Connected", "Primary", "Primary", "UpToDate", "UpToDate")
+    assert state.both_up_to_date
+
+
+def test_frozen_io_and_a_running_resync_are_seen(captured: Path) -> None:
+    formed = (captured / "proc-drbd-formed.txt").read_text()
+    assert parse_proc_drbd(formed.replace("C r-----", "C s-----")).suspended
+    resync = formed.replace("cs:Connected", "cs:SyncTarget").replace("oos:0", "oos:2048")
+    # linux/drivers/block/drbd/drbd_proc.c, drbd_syncer_progress()
+    resync += "\t[=>..................] sync'ed: 12.5% (1792/2048)K\n\tfinish: 0:00:02 speed: 768 (768) K/sec\n"
+    state = parse_proc_drbd(resync)
+    assert (state.connection, state.out_of_sync, state.synced) == ("SyncTarget", 2048, 12.5)
+
+
+def test_lsblk_tells_disks_with_what_lies_on_them(captured: Path) -> None:
+    devices = {device.path: device for device in parse_lsblk((captured / "lsblk-formed.json").read_text())}
+    system, backing = devices["/dev/vda"], devices["/dev/vdb"]
+    assert (system.serial, system.in_use, system.type) == ("system-xen1", True, "disk")
+    assert (backing.serial, backing.size) == ("data-xen1", 4 << 30)
+    assert [(part.partlabel, part.fstype) for part in backing.children] == [("xenpair-r0", "drbd")]
+    assert any("/" in device.mountpoints for device in system.walk())
+
+
+def test_vgs_tells_the_group_its_device_and_its_change_counter(captured: Path) -> None:
+    (group,) = parse_vgs((captured / "vgs-formed.json").read_text())
+    assert (group.name, group.physical_volume) == ("data", "/dev/drbd0")
+    assert group.seqno >= 1
+    assert 0 < group.free <= group.size
+
+
+def test_a_physical_volume_has_a_signature(captured: Path) -> None:
+    assert [s.kind for s in parse_wipefs((captured / "wipefs-pv.json").read_text())] == ["LVM2_member"]
+
+
+def test_dom0_alone_is_a_list_of_one(captured: Path) -> None:
+    assert [(d.name, d.domid) for d in parse_xl_list((captured / "xl-list-dom0.json").read_text())] == [("Domain-0", 0)]
