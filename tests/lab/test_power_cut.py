@@ -1,4 +1,4 @@
-"""On UEFI firmware: the power is cut in the middle of first boot, and again on the formed pair. It forms, both times."""
+"""On UEFI: the power is cut in the middle of first boot, and again on the formed pair. It forms, both times."""
 
 from __future__ import annotations
 
