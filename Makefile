@@ -24,13 +24,13 @@ $(VENV)/.locked: requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
-check: $(VENV)/.locked
+check: deps
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -q tests/unit
 
-test: deps check
+test: check
 	$(VENV)/bin/pytest tests/image tests/lab
 
 format: $(VENV)/.locked

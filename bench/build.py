@@ -6,9 +6,10 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from bench.rows import Row
 from config.door import run
 from config.loader import Loaded, load
 from images import sources
@@ -27,21 +28,6 @@ CHANGED_LIMIT = 15.0
 
 _FORMATS: tuple[Format, ...] = ("qcow2", "raw")
 _TIMEOUT = 3600.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured build: wall and CPU seconds of it and all its children, and the wall seconds that it may take."""
-
-    what: str
-    wall: float
-    cpu: float
-    limit: float | None
-
-    @property
-    def kept(self) -> bool:
-        """Whether it was fast enough."""
-        return self.limit is None or self.wall <= self.limit
 
 
 def measure_builds(config: Path, cache: Path, progress: Progress) -> list[Row]:
@@ -68,7 +54,7 @@ def measure_builds(config: Path, cache: Path, progress: Progress) -> list[Row]:
 def _timed(what: str, work: Callable[[], None], limit: float | None = None) -> Row:
     wall, cpu = time.monotonic(), _cpu_seconds()
     work()
-    return Row(what, time.monotonic() - wall, _cpu_seconds() - cpu, limit)
+    return Row(what, time.monotonic() - wall, limit, _cpu_seconds() - cpu)
 
 
 def _cpu_seconds() -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from bench.rows import Row
 from config.loader import load
 from images.build import build_image
 from images.progress import Progress
@@ -18,23 +18,14 @@ FORMING_LIMIT = 1.6
 """Times the floor."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was measured, wall seconds from power-on until the slower node was there, and the most that it may take."""
-
-    what: str
-    wall: float
-    limit: float | None
-
-
 def measure_forming(config: Path, cache: Path, out: Path) -> list[Row]:
     """The floor: both nodes, without a seed medium and so with nothing to do, to their login prompts. Then the pair.
 
     Raises BuildError, LabError or NotFormedError.
     """
     loaded = load(config)
-    image = build_image(loaded, out, ["qcow2"], cache=cache, progress=Progress()).qcow2
-    assert image is not None
+    build_image(loaded, out, ["qcow2"], cache=cache, progress=Progress())
+    image = out / "xenpair.qcow2"
     scratch = Path(tempfile.mkdtemp(dir=cache, prefix="bench-"))
     try:
         with Lab.create(scratch / "floor", loaded.cluster, image) as floor:
@@ -44,7 +35,7 @@ def measure_forming(config: Path, cache: Path, out: Path) -> list[Row]:
     finally:
         shutil.rmtree(scratch)
     return [
-        Row("two nodes to multi-user (the floor)", booted, None),
+        Row("two nodes to multi-user (the floor)", booted),
         Row("two nodes to a formed pair", formed, FORMING_LIMIT * booted),
     ]
 
