@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ def wait_for_step(lab: Lab, node: str, text: str) -> None:
         time.sleep(0.1)
 
 
-def status(lab: Lab, node: str) -> dict[str, dict[str, str]]:
-    answer: dict[str, dict[str, str]] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
+def status(lab: Lab, node: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
     return answer
 
 
