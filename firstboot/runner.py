@@ -48,6 +48,10 @@ def first_boot(places: Places) -> None:
     except XenpairError as e:
         reporter.failed(str(e))
         raise
+    except OSError as e:
+        error = NodeError(f"the system refuses: {e}", hint="mend that (is a disk full, or gone?), then `xenpair resume`")
+        reporter.failed(str(error))
+        raise error from e
 
 
 def _announce_resume(journal: Journal, reporter: Reporter) -> None:
