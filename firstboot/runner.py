@@ -49,7 +49,7 @@ def first_boot(places: Places) -> None:
         reporter.failed(str(e))
         raise
     except OSError as e:
-        error = NodeError(f"the system refuses: {e}", hint="mend that (is a disk full, or gone?), then `xenpair resume`")
+        error = NodeError(f"the system refuses: {e}", hint="is a disk full, or gone? Then `xenpair resume`")
         reporter.failed(str(error))
         raise error from e
 
