@@ -52,6 +52,9 @@ def first_boot(places: Places) -> None:
         error = NodeError(f"the system refuses: {e}", hint="is a disk full, or gone? Then `xenpair resume`")
         reporter.failed(str(error))
         raise error from e
+    except Exception as e:
+        reporter.failed(f"this is a bug: {type(e).__name__}; `journalctl -u xenpair-firstboot` has all of it")
+        raise
 
 
 def _announce_resume(journal: Journal, reporter: Reporter) -> None:

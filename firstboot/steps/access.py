@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
 from config.door import run, write_file
-from config.errors import XenpairError
 from firstboot.node import ThisNode
 from firstboot.places import Places
 from firstboot.steps import Work
@@ -28,7 +28,7 @@ class Access:
         """Both key pairs and the trust files are there; from then on sshd starts at every boot."""
         node = work.node
         return (
-            all(node.places.at(key + ".pub").exists() for key in (HOST_KEY, USER_KEY))
+            all(has_key(node.places.at(key)) for key in (HOST_KEY, USER_KEY))
             and node.is_deployed(FILES)
             and _read(node.places.at(AUTHORIZED_KEYS)) == authorized_keys(node)
         )
@@ -44,17 +44,26 @@ class Access:
 
 
 def make_key(path: Path, comment: str) -> None:
-    """An ed25519 key pair, unless there is one whose public half can be read from it."""
+    """An ed25519 key pair, unless there is one. Raises CommandError where what is there is no key.
+
+    ssh-keygen does not wait for the disk, so it writes elsewhere: a key under its final name is whole, and its public
+    half was on the disk before it.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size:
-        public = run(["ssh-keygen", "-y", "-f", path], check=False)
-        if public.returncode != 0:
-            raise XenpairError(f"{path} is there and is no usable key", hint="it is not overwritten; remove it by hand")
-        write_file(path.with_name(path.name + ".pub"), public.stdout)
+    public = path.with_name(path.name + ".pub")
+    if path.exists():
+        write_file(public, run(["ssh-keygen", "-y", "-f", path]).stdout)
         return
-    # An empty file is a key whose making the power cut; ssh-keygen would ask before it overwrites one.
-    path.unlink(missing_ok=True)
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-key-") as directory:
+        new = Path(directory) / "key"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", new])
+        write_file(public, new.with_name("key.pub").read_bytes())
+        write_file(path, new.read_bytes(), mode=0o600)
+
+
+def has_key(path: Path) -> bool:
+    """Whether there is a key with a public half that says something."""
+    return path.exists() and _read(path.with_name(path.name + ".pub")).startswith("ssh-ed25519 ")
 
 
 def public_key(places: Places, key: str) -> str:

@@ -166,20 +166,24 @@ def test_a_key_that_exists_is_never_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("real_programs")
-def test_a_key_whose_public_half_the_power_cut_gets_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [None, ""])
+def test_a_key_whose_public_half_the_power_cut_gets_it_back(tmp_path: Path, left: str | None) -> None:
     key = tmp_path / "key"
     access.make_key(key, "comment")
+    assert access.has_key(key)
     public = (tmp_path / "key.pub").read_text().split()[:2]
     (tmp_path / "key.pub").unlink()
+    if left is not None:
+        (tmp_path / "key.pub").write_text(left)
+    assert not access.has_key(key)
     access.make_key(key, "comment")
     assert (tmp_path / "key.pub").read_text().split()[:2] == public
 
 
 @pytest.mark.usefixtures("real_programs")
-def test_a_key_of_which_nothing_was_written_is_made(tmp_path: Path) -> None:
-    (tmp_path / "key").touch()
+def test_making_a_key_leaves_the_pair_and_nothing_else(tmp_path: Path) -> None:
     access.make_key(tmp_path / "key", "comment")
-    assert (tmp_path / "key").read_text().startswith("-----BEGIN OPENSSH PRIVATE KEY")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "key.pub"]
 
 
 def test_the_brief_is_read_as_it_was_written(cluster: Cluster, tmp_path: Path) -> None:
