@@ -198,17 +198,27 @@ class Lab:
                     process.kill()
                 ssh.hang_up(self.directory, node.name)
 
-    def reboot(self, *names: str) -> None:
-        """Ask these nodes, or all, to reboot in good order; a wait() from now on is for the boot that follows."""
+    def reboot(self, *names: str, limit: float = SHUTDOWN_LIMIT) -> None:
+        """Shut these nodes, or all, down in good order and power them on again; wait() waits for the boot that follows.
+
+        Not a warm reset: after one the emulated clock may jump by minutes. A node that is still on limit seconds after
+        its power button was pressed loses its power.
+        """
         with locked(self.directory):
             state = self.state()
-            nodes = self._nodes(state, names)
-            ends = {node.name: (self.directory / f"{node.name}.log").stat().st_size for node in nodes}
-            self._update(boots={**state.boots, **ends})
-        for node in nodes:
-            # The node may be gone before ssh has its exit code.
-            self.ssh(node.name, "systemctl", "--no-block", "reboot", check=False)
-            ssh.hang_up(self.directory, node.name)
+            nodes = [node.name for node in self._nodes(state, names)]
+            self._power_off({name: state.nodes[name] for name in nodes if name in state.nodes}, limit)
+        self.start(*nodes)
+
+    def _power_off(self, running: Mapping[str, Process], limit: float) -> None:
+        running = {name: process for name, process in running.items() if process.alive()}
+        for name in running:
+            monitor.execute(self.directory, machine.qmp(name), "system_powerdown")
+            ssh.hang_up(self.directory, name)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda process: process.wait(limit), running.values()))
+        for process in running.values():
+            process.terminate()
 
     def down(self, *, orderly: bool = False, limit: float = SHUTDOWN_LIMIT) -> None:
         """Stop everything and keep the disks: at once, or (orderly) by each node's power button first.
@@ -219,10 +229,7 @@ class Lab:
             state = self.state()
             running = {name: process for name, process in state.nodes.items() if process.alive()}
             if orderly:
-                for name in running:
-                    monitor.execute(self.directory, machine.qmp(name), "system_powerdown")
-                with ThreadPoolExecutor() as pool:
-                    list(pool.map(lambda process: process.wait(limit), running.values()))
+                self._power_off(running, limit)
             for name in state.ports:
                 ssh.hang_up(self.directory, name)
             others = [process for process in (state.gateway, state.switch) if process is not None]
