@@ -40,12 +40,20 @@ def bring_up(brief: Brief, sync: InitialSync, waiting: Callable[[str], None]) ->
             case Up():
                 return
             case Promote():
-                run(["drbdadm", "primary", brief.resource])
+                _promote(brief.resource, waiting)
             case DeclareEqual():
                 _declare_equal(brief.resource)
             case Wait(reason):
                 waiting(reason)
                 time.sleep(POLL)
+
+
+def _promote(resource: str, waiting: Callable[[str], None]) -> None:
+    """Ask to become Primary. The kernel refuses when the peer asks at the same moment: then the caller looks again."""
+    output = run(["drbdadm", "primary", resource], check=False)
+    if output.returncode != 0:
+        waiting(f"DRBD refused the promotion, trying again: {' '.join(output.stderr.split())}")
+        time.sleep(POLL)
 
 
 def _adjust(resource: str) -> None:
