@@ -354,6 +354,10 @@ class Cluster(Model):
         self.node(name)
         return next(node for node in self.nodes if node.name != name)
 
+    def is_first(self, name: str) -> bool:
+        """Whether it is the first node, which does what must be done on one side only."""
+        return self.nodes[0].name == name
+
     def disk_rule(self, node: Node, which: Literal["system", "backing"]) -> DiskRule:
         """The rule in force on that node: its own, else the one under storage."""
         own: DiskRule | None = getattr(node.disks, which)

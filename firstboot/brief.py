@@ -43,7 +43,7 @@ class Brief:
         return cls(
             node=me.name,
             peer=cluster.peer_of(me.name).name,
-            first=cluster.nodes[0].name == me.name,
+            first=cluster.is_first(me.name),
             resource=cluster.storage.drbd.resource,
             volume_group=cluster.storage.volume_group,
             guests=tuple(GuestBrief(guest.name, guest.home) for guest in cluster.guests),

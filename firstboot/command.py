@@ -121,13 +121,14 @@ def _storage(arguments: argparse.Namespace) -> int:
     if arguments.direction == "down":
         storage.take_down(brief)
         return 0
-    reporter = Reporter(places.at("run/xenpair/storage.json"), ("storage",))
+    reporter = Reporter(places.storage_progress, ("storage",))
     reporter.begin("storage")
     storage.bring_up(brief, storage.recorded_sync(places), reporter.waiting)
-    if places.formed.exists():
+    formed = places.formed.exists()
+    if formed:
         storage.activate(brief.volume_group)
     reporter.done("storage")
-    if places.formed.exists():
+    if formed:
         reporter.formed()
     return 0
 

@@ -44,7 +44,7 @@ class ThisNode:
     @property
     def first(self) -> bool:
         """The config's first node does what must be done on one side only."""
-        return self.cluster.nodes[0].name == self.me.name
+        return self.cluster.is_first(self.me.name)
 
     def join_record(self) -> JoinRecord | None:
         """What both nodes stated in the join, once that is done."""

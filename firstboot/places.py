@@ -55,3 +55,8 @@ class Places:
     def progress(self) -> Path:
         """Where first boot stands right now; gone at the next boot."""
         return self.at("run/xenpair/progress.json")
+
+    @property
+    def storage_progress(self) -> Path:
+        """The same for the storage unit."""
+        return self.at("run/xenpair/storage.json")

@@ -78,8 +78,8 @@ class JoinAgent:
         self._on_refusal = on_refusal
         self._refused: set[str] = set()
         self._stop = threading.Event()
-        client = terms.cluster.nodes[0].name != terms.me.name
-        self._thread = threading.Thread(target=self._call if client else self._listen, name="join", daemon=True)
+        talk = self._listen if terms.cluster.is_first(terms.me.name) else self._call
+        self._thread = threading.Thread(target=talk, name="join", daemon=True)
 
     def start(self) -> None:
         """Begin to listen or to call."""
