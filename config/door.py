@@ -56,7 +56,7 @@ def run(
     Raises CommandError when the program is missing, times out, or (with check) exits non-zero.
     """
     args = [os.fspath(a) for a in argv]
-    environment = {"LANG": "C.UTF-8", "PATH": SYSTEM_PATH, "HOME": os.environ.get("HOME", "/root"), **(env or {})}
+    environment = {**_environment(), **(env or {})}
     log.debug("+ %s", shlex.join(args))
     try:
         process = subprocess.Popen(
@@ -85,6 +85,26 @@ def run(
     if check and process.returncode != 0:
         raise CommandError(args, process.returncode, stderr)
     return Output(process.returncode, stdout, stderr)
+
+
+def start(argv: Sequence[str | Path]) -> None:
+    """Start a program that goes on after this one, in a session of its own, with nothing to read and nobody to hear it.
+
+    Raises CommandError when it is missing.
+    """
+    args = [os.fspath(a) for a in argv]
+    log.debug("+ %s &", shlex.join(args))
+    nowhere = subprocess.DEVNULL
+    try:
+        subprocess.Popen(
+            args, stdin=nowhere, stdout=nowhere, stderr=nowhere, cwd="/", env=_environment(), start_new_session=True
+        )
+    except OSError as e:
+        raise CommandError(args, None, "", what=f"cannot be started: {e.strerror}") from e
+
+
+def _environment() -> dict[str, str]:
+    return {"LANG": "C.UTF-8", "PATH": SYSTEM_PATH, "HOME": os.environ.get("HOME", "/root")}
 
 
 def _blotted(text: str, patterns: Sequence[str]) -> str:

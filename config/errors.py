@@ -28,13 +28,14 @@ class XenpairError(Exception):
 class CommandError(XenpairError):
     """A program exited non-zero, could not be started, or ran into its timeout.
 
-    argv is a list, returncode is None where the program never ended by itself, stderr is decoded text.
+    argv is a list, returncode is None where the program never ended by itself, stderr is decoded text, what says in a
+    few words how it ended.
     """
 
     def __init__(self, argv: Sequence[str], returncode: int | None, stderr: str, *, what: str = "") -> None:
         self.argv = list(argv)
         self.returncode = returncode
         self.stderr = stderr
-        reason = what or f"exit code {returncode}"
+        self.what = what or f"exit code {returncode}"
         tail = "\n".join(f"  {line}" for line in stderr.strip().splitlines()[-20:])
-        super().__init__(f"{shlex.join(argv)}: {reason}" + (f"\n{tail}" if tail else ""))
+        super().__init__(f"{shlex.join(argv)}: {self.what}" + (f"\n{tail}" if tail else ""))

@@ -301,6 +301,15 @@ class Heartbeat(Model):
     """UDP port."""
 
 
+class Fencing(Model):
+    """How a lost node is switched off, by its BMC, before anything of it is taken over."""
+
+    delay: Annotated[WholeNumber, Field(ge=15, le=300)] = 18
+    """Seconds by which the second node lets the first one shoot first; more than finding the loss (10) and shooting."""
+    power_on: bool = True
+    """Whether a node that was fenced is switched on again, to come back by itself."""
+
+
 class Guest(Model):
     """A Xen guest on a logical volume of the volume group."""
 
@@ -335,6 +344,8 @@ class Cluster(Model):
     """From the disks to the volume group."""
     heartbeat: Heartbeat = Heartbeat()
     """When a silent node counts as dead."""
+    fencing: Fencing = Fencing()
+    """How a lost node is switched off."""
     guests: tuple[Guest, ...] = ()
     """The guests."""
 

@@ -16,6 +16,7 @@ from firstboot.errors import NodeError
 
 if TYPE_CHECKING:
     from config.model import Cluster, Node
+    from config.secrets import Secrets
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,60 @@ class Brief:
     def write(self, path: Path) -> None:
         """Keep it for later boots."""
         write_file(path, json.dumps(asdict(self), indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class BmcBrief:
+    """How the peer's management controller is reached."""
+
+    type: str
+    address: str
+    port: int
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"BmcBrief({self.type} {self.user}@{self.address}:{self.port})"
+
+
+@dataclass(frozen=True)
+class FencingBrief:
+    """How the peer is fenced. delay: seconds that this node lets the other shoot first. It holds a password: 0600."""
+
+    peer: str
+    delay: int
+    power_on: bool
+    bmc: BmcBrief | None
+
+    @classmethod
+    def of(cls, cluster: Cluster, me: Node, secrets: Secrets) -> FencingBrief:
+        """From the config. Raises NodeError where the secrets lack the password."""
+        peer = cluster.peer_of(me.name)
+        bmc = None
+        if peer.bmc is not None:
+            name = peer.bmc.password.removeprefix("secret:")
+            if name not in secrets.bmc:
+                raise NodeError(f"the secrets have no password {name!r} for the BMC of {peer.name}")
+            bmc = BmcBrief(peer.bmc.type, str(peer.bmc.address), peer.bmc.port, peer.bmc.user, secrets.bmc[name])
+        delay = 0 if cluster.is_first(me.name) else cluster.fencing.delay
+        return cls(peer.name, delay, cluster.fencing.power_on, bmc)
+
+    def write(self, path: Path) -> None:
+        """Keep it for later boots."""
+        write_file(path, json.dumps(asdict(self), indent=1) + "\n", mode=0o600)
+
+
+def read_fencing_brief(path: Path) -> FencingBrief | None:
+    """What FencingBrief.write has left, or None before that. Raises NodeError otherwise."""
+    try:
+        raw = json.loads(path.read_text())
+        return FencingBrief(**{**raw, "bmc": BmcBrief(**raw["bmc"]) if raw["bmc"] else None})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as e:
+        raise NodeError(
+            f"{path} is not what first boot has written there", hint="`xenpair resume` after its removal"
+        ) from e
 
 
 def read_brief(path: Path) -> Brief | None:

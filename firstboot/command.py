@@ -9,11 +9,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from config.door import run
 from config.errors import XenpairError
 from firstboot.errors import NodeError
 from firstboot.places import Places
+
+if TYPE_CHECKING:
+    from firstboot.brief import FencingBrief
 
 log = logging.getLogger("xenpair")
 
@@ -59,8 +63,26 @@ def _parser() -> argparse.ArgumentParser:
     storage.add_argument("direction", choices=["up", "down"])
     storage.set_defaults(action=_storage)
 
-    fence = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
-    fence.set_defaults(action=_fence_peer)
+    fence = commands.add_parser("fence", help="when the peer is lost and nothing else can tell that it is off")
+    fence.add_argument(
+        "--confirm-peer-is-off",
+        metavar="NODE",
+        required=True,
+        help="your word that NODE has no power; to be typed out, logged, and used once",
+    )
+    fence.set_defaults(action=_confirm)
+
+    fence_peer = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
+    fence_peer.add_argument("--until-proven", action="store_true", help="(the unit's) go on where DRBD's handler ended")
+    fence_peer.set_defaults(action=_fence_peer)
+
+    stonith = commands.add_parser("stonith", help="(heartbeat's) the same as a STONITH plugin of cluster-glue")
+    stonith.add_argument("request")
+    stonith.add_argument("host", nargs="?", default="")
+    stonith.set_defaults(action=_stonith)
+
+    switch_on = commands.add_parser("switch-on-peer", help="(fencing's) give the peer its power back")
+    switch_on.set_defaults(action=_switch_on)
     return parser
 
 
@@ -123,7 +145,7 @@ def _storage(arguments: argparse.Namespace) -> int:
         return 0
     reporter = Reporter(places.storage_progress, ("storage",))
     reporter.begin("storage")
-    storage.bring_up(brief, storage.recorded_sync(places), reporter.waiting)
+    storage.bring_up(brief, places, reporter.waiting)
     formed = places.formed.exists()
     if formed:
         storage.activate(brief.volume_group)
@@ -133,10 +155,71 @@ def _storage(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fence_peer(arguments: argparse.Namespace) -> int:  # noqa: ARG001
-    # Exit 1: not fenced (drbd.conf(5) of 8.4, fence-peer). With resource-and-stonith, I/O stays frozen then.
-    log.error("the peer is not proven to be off, so it is not reported as fenced: I/O stays frozen")
-    return 1
+FENCED = 7
+"""Exit code of a fence-peer handler that has fenced the peer (drbd.conf(5) of 8.4); 1 leaves I/O frozen."""
+
+
+def _fencing_brief() -> FencingBrief:
+    from firstboot.brief import read_fencing_brief
+
+    brief = read_fencing_brief(Places().fencing)
+    if brief is None:
+        raise NodeError("this node does not know its peer yet", hint="first boot tells it")
+    return brief
+
+
+def _confirm(arguments: argparse.Namespace) -> int:
+    from firstboot import fencing
+
+    _log_to_journal()
+    fencing.confirm(_fencing_brief(), Places(), arguments.confirm_peer_is_off, input)
+    sys.stdout.write("noted; `xenpair status` shows what comes of it\n")
+    return 0
+
+
+def _fence_peer(arguments: argparse.Namespace) -> int:
+    from firstboot import fencing, observe
+    from firstboot.brief import read_brief
+
+    _log_to_journal()
+    limit = None if arguments.until_proven else fencing.HANDLER_LIMIT
+    proven = fencing.fence("drbd", _fencing_brief(), Places(), limit=limit)
+    if arguments.until_proven:
+        brief = read_brief(Places().brief)
+        if proven and brief is not None:
+            fencing.let_go(brief.resource)
+        return 0
+    if not proven and not fencing.hears_peer(observe.drbd()):
+        run(["systemctl", "start", "--no-block", fencing.UNIT])
+    return FENCED if proven else 1
+
+
+def _stonith(arguments: argparse.Namespace) -> int:
+    from firstboot import stonith
+
+    _log_to_journal()
+    return stonith.answer(arguments.request, arguments.host, _fencing_brief(), Places(), sys.stdout.write)
+
+
+def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    from firstboot import fencing
+
+    _log_to_journal()
+    fencing.switch_on(_fencing_brief())
+    return 0
+
+
+def _log_to_journal() -> None:
+    """What the kernel or heartbeat starts has nobody to read its standard error."""
+    import syslog
+
+    class Syslog(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = syslog.LOG_WARNING if record.levelno >= logging.WARNING else syslog.LOG_INFO
+            syslog.syslog(level, record.getMessage())
+
+    syslog.openlog("xenpair", syslog.LOG_PID, syslog.LOG_DAEMON)
+    log.addHandler(Syslog())
 
 
 if __name__ == "__main__":

@@ -27,3 +27,11 @@ class JournalError(NodeError):
 
 class ProbeError(NodeError):
     """A tool said something that we do not understand, so we do not act on it."""
+
+
+class BmcError(NodeError):
+    """A management controller did not answer, refused, or said what we do not understand."""
+
+
+class FencingError(NodeError):
+    """The peer cannot be declared off: it is there, or its BMC says that it has power."""

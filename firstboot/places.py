@@ -60,3 +60,28 @@ class Places:
     def storage_progress(self) -> Path:
         """The same for the storage unit."""
         return self.at("run/xenpair/storage.json")
+
+    @property
+    def fencing(self) -> Path:
+        """How the peer's power is cut: holds the BMC's password, 0600."""
+        return self.at("etc/xenpair/fencing.json")
+
+    @property
+    def fencing_progress(self) -> Path:
+        """Where the present incident's fencing stands; gone at the next boot."""
+        return self.at("run/xenpair/fencing.json")
+
+    @property
+    def fencing_lock(self) -> Path:
+        """Held by the one flight that deals with an incident."""
+        return self.at("run/xenpair/fencing.lock")
+
+    @property
+    def fencing_proof(self) -> Path:
+        """Written by the flight that has proven the peer off."""
+        return self.at("run/xenpair/proven-off.json")
+
+    @property
+    def confirmation(self) -> Path:
+        """The administrator's word that the peer is off, until a flight has used it; gone at the next boot."""
+        return self.at("run/xenpair/confirmed-off.json")

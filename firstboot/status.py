@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from firstboot import observe
-from firstboot.brief import Brief
+from firstboot.bmc import bmc_of
+from firstboot.brief import Brief, read_fencing_brief
+from firstboot.errors import BmcError
+from firstboot.fencing import hears_peer, read_fencing_progress
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
@@ -28,13 +31,14 @@ class FirstBootStatus:
 
 @dataclass(frozen=True)
 class DrbdStatus:
-    """DRBD's own words."""
+    """DRBD's own words; suspended: I/O is frozen."""
 
     connection: str
     role: str
     peer_role: str
     disk: str
     peer_disk: str
+    suspended: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,14 @@ class HeartbeatStatus:
     """stopped, starting, alone or up."""
 
     state: HeartbeatState
+
+
+@dataclass(frozen=True)
+class FencingStatus:
+    """state: ready, by-hand (no BMC in the config), unready, or of an incident: pursuing, holding, proven; and why."""
+
+    state: Literal["ready", "by-hand", "unready", "pursuing", "holding", "proven", "unknown"]
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class Status:
     drbd: DrbdStatus
     lvm: LvmStatus
     heartbeat: HeartbeatStatus
+    fencing: FencingStatus = FencingStatus("unknown")
     guests: tuple[GuestStatus, ...] = ()
 
     @property
@@ -80,7 +93,7 @@ class Status:
 
 
 def health(
-    firstboot: State, drbd: DrbdState, group_seen: bool, heartbeat: HeartbeatState
+    firstboot: State, drbd: DrbdState, group_seen: bool, heartbeat: HeartbeatState, fencing: FencingStatus
 ) -> Literal["healthy", "degraded", "failed"]:
     """failed: this node cannot serve. degraded: it can, or will by itself, and something is missing. Else healthy."""
     if firstboot == "failed":
@@ -89,7 +102,34 @@ def health(
         return "failed"
     roles = (drbd.role, drbd.peer_role)
     whole = drbd.both_up_to_date and roles == ("Primary", "Primary") and not drbd.suspended
-    return "healthy" if firstboot == "done" and whole and group_seen and heartbeat == "up" else "degraded"
+    sound = whole and group_seen and heartbeat == "up" and fencing.state in ("ready", "by-hand")
+    return "healthy" if firstboot == "done" and sound else "degraded"
+
+
+def fencing_status(drbd: DrbdState, places: Places) -> FencingStatus:
+    """How an incident stands; without one, whether the peer's BMC would answer, and is the peer's at all."""
+    brief = read_fencing_brief(places.fencing)
+    if brief is None:
+        return FencingStatus("unknown", "first boot has not come that far")
+    connected = hears_peer(drbd)
+    progress = read_fencing_progress(places)
+    if not connected and progress is not None and progress.state != "withdrawn":
+        return FencingStatus(progress.state, progress.reason)
+    if brief.bmc is None:
+        return FencingStatus(
+            "by-hand",
+            f"{brief.peer} has no BMC in the config: if it is lost, storage freezes until a "
+            f"person confirms that it is off",
+        )
+    try:
+        power = bmc_of(brief.bmc).power()
+    except BmcError as e:
+        return FencingStatus("unready", f"the BMC of {brief.peer} ({brief.bmc.address}): {e.message}")
+    if connected and power == "off":
+        return FencingStatus(
+            "unready", f"{brief.bmc.address} is not the BMC of {brief.peer}: it says off, and {brief.peer} is there"
+        )
+    return FencingStatus("ready")
 
 
 def firstboot_status(places: Places) -> FirstBootStatus:
@@ -108,14 +148,16 @@ def status_of(brief: Brief, places: Places) -> Status:
     groups = observe.volume_groups() if drbd.role == "Primary" else {}
     group = groups.get(brief.volume_group)
     heartbeat = observe.heartbeat(brief.peer)
+    fencing = fencing_status(drbd, places)
     running = {domain.name for domain in observe.domains() or ()} if brief.guests else set()
     return Status(
         node=brief.node,
-        health=health(first_boot.state, drbd, group is not None, heartbeat),
+        health=health(first_boot.state, drbd, group is not None, heartbeat, fencing),
         firstboot=first_boot,
-        drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk),
+        drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk, drbd.suspended),
         lvm=LvmStatus(group.name if group else None, group.seqno if group else None),
         heartbeat=HeartbeatStatus(heartbeat),
+        fencing=fencing,
         guests=tuple(GuestStatus(g.name, g.home, brief.node if g.name in running else None) for g in brief.guests),
     )
 
@@ -149,9 +191,12 @@ def as_text(status: Status) -> str:
     lines += [f"               {line}" for line in first.error.splitlines()]
     drbd = status.drbd
     lines += [
-        f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}",
+        f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}"
+        + (", I/O is frozen" if drbd.suspended else ""),
         f"  LVM          {status.lvm.volume_group or 'volume group not seen'}",
         f"  heartbeat    {status.heartbeat.state}",
+        f"  fencing      {status.fencing.state}",
     ]
+    lines += [f"               {line}" for line in status.fencing.reason.splitlines()]
     lines += [f"  guest        {g.name}: home {g.home}, {g.running_on or 'not here'}" for g in status.guests]
     return "\n".join(lines)

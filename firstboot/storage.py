@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from config.door import run
 from config.errors import CommandError
-from firstboot import observe
+from firstboot import fencing, observe
 from firstboot.brief import Brief, both_fresh
 from firstboot.errors import StorageError
 from firstboot.places import Places
@@ -27,16 +27,22 @@ KERNEL_MODULES = ("drbd", "sha256", "crc32c")
 """The driver, and what its net options name: loaded before, so that no helper of drbdadm has to wait for them."""
 
 
-def bring_up(brief: Brief, sync: InitialSync, waiting: Callable[[str], None]) -> None:
+def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> None:
     """Attach, connect, and become Primary as soon as that is safe; waits for the peer as long as that takes.
 
-    waiting is told each new reason for a wait. Raises CommandError or StorageError.
+    Or as soon as the administrator has confirmed that the peer is off. waiting is told each new reason for a wait.
+    Raises CommandError or StorageError.
     """
+    sync = recorded_sync(places)
     run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
         _adjust(brief.resource)
     while True:
-        match next_storage_step(observe.drbd(), sync, brief.first):
+        state = observe.drbd()
+        if fencing.hears_peer(state):
+            fencing.forget(places)
+        confirmed = places.confirmation.exists()
+        match next_storage_step(state, sync, brief.first, peer=brief.peer, peer_off=confirmed):
             case Up():
                 return
             case Promote():

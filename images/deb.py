@@ -25,6 +25,7 @@ from images.jobs import REPOSITORY
 NAME = "xenpair-firstboot"
 PRIVATE = "usr/lib/xenpair"
 UNITS = "usr/lib/systemd/system"
+STONITH = "usr/lib/stonith/plugins/external"
 
 _CARRIED = ("config", "firstboot", "templates")
 _COPYRIGHT = f"{NAME} is part of xenpair.\n".encode()
@@ -68,6 +69,8 @@ def payload(repository: Path) -> dict[str, File]:
         top, _, below = name.partition("/")
         if top in ("units", "dropins"):
             found[f"{UNITS}/{below}"] = file
+        elif top == "stonith":
+            found[f"{STONITH}/{below}"] = file
         elif top not in ("image", "deb"):
             found[f"{PRIVATE}/templates/{name}"] = file
     return dict(sorted(found.items()))

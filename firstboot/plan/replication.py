@@ -66,18 +66,31 @@ _UNCONNECTED = {
 """Connection states of DRBD 8.4 (drbd.conf user's guide, "Connection states") as a wait's reason."""
 
 
+def _alone(state: DrbdState, peer: str, peer_off: bool) -> Next:
+    """Up, and the peer is not there: what may be done without it depends on what this side's disk is worth."""
+    if state.disk not in ("UpToDate", "Consistent"):
+        return Wait(f"{peer} is not there, and it has the data: this side's disk is {state.disk}")
+    if peer_off:
+        return Promote()
+    by_hand = f"if it stays off, `xenpair fence --confirm-peer-is-off {peer}`"
+    return Wait(f"{peer} is not there; nothing is promoted without it; {by_hand}")
+
+
 def _percent(state: DrbdState) -> str:
     # In steps of ten: each new reason is a line on the console.
     return "" if state.synced is None else f" ({state.synced // 10 * 10:.0f} %)"
 
 
-def next_storage_step(state: DrbdState, sync: InitialSync, first: bool) -> Next:
-    """What the storage needs next. Never a promotion without the peer, and none by a timeout.
+def next_storage_step(state: DrbdState, sync: InitialSync, first: bool, *, peer: str, peer_off: bool = False) -> Next:
+    """What the storage needs next. Never a promotion by a timeout, and none without the peer unless that is off.
 
-    first: this node is the config's first one, which does what must be done on one side only.
+    first: this node is the config's first one, which does what must be done on one side only. peer_off: the
+    administrator has confirmed it; DRBD's own question after that (fence-peer) is what uses the word up.
     """
     if state.role == "Primary" and state.disk == "UpToDate":
         return Up()
+    if state.connection == "WFConnection":
+        return _alone(state, peer, peer_off)
     if state.connection != "Connected":
         return Wait(_UNCONNECTED.get(state.connection, f"DRBD is {state.connection}") + _percent(state))
     if state.both_up_to_date:

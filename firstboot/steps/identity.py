@@ -6,7 +6,7 @@ import socket
 from typing import ClassVar
 
 from config.door import write_file
-from firstboot.brief import Brief, read_brief
+from firstboot.brief import Brief, FencingBrief, read_brief, read_fencing_brief
 from firstboot.steps import Work
 
 FILES = {
@@ -33,6 +33,7 @@ class Identity:
             stored == socket.gethostname() == node.me.name
             and node.is_deployed(FILES)
             and read_brief(node.places.brief) == Brief.of(node.cluster, node.me)
+            and read_fencing_brief(node.places.fencing) == FencingBrief.of(node.cluster, node.me, node.secrets)
         )
 
     def apply(self, work: Work) -> None:
@@ -40,5 +41,6 @@ class Identity:
         node = work.node
         node.deploy(FILES)
         Brief.of(node.cluster, node.me).write(node.places.brief)
+        FencingBrief.of(node.cluster, node.me, node.secrets).write(node.places.fencing)
         write_file(node.places.at("etc/hostname"), node.me.name + "\n")
         socket.sethostname(node.me.name)

@@ -32,7 +32,10 @@ class Replication:
         node.deploy(FILES)
         run(["systemctl", "start", "--no-block", UNIT])
         sync = storage.recorded_sync(node.places)
-        while not isinstance(wanted := plan.next_storage_step(observe.drbd(), sync, node.first), plan.Up):
+        while True:
+            wanted = plan.next_storage_step(observe.drbd(), sync, node.first, peer=node.peer.name)
+            if isinstance(wanted, plan.Up):
+                break
             if isinstance(wanted, plan.Wait):
                 work.waiting(wanted.reason)
             if run(["systemctl", "is-failed", "--quiet", UNIT], check=False).returncode == 0:

@@ -192,11 +192,16 @@ ALL_STATES = [
 
 @pytest.mark.parametrize("sync", InitialSync)
 @pytest.mark.parametrize("first", [True, False])
-def test_nothing_is_promoted_without_a_connected_peer_and_two_good_disks(sync: InitialSync, first: bool) -> None:
+@pytest.mark.parametrize("peer_off", [True, False])
+def test_nothing_is_promoted_but_with_the_peers_consent_or_beside_a_dead_one(
+    sync: InitialSync, first: bool, peer_off: bool
+) -> None:
     for state in ALL_STATES:
-        step = replication.next_storage_step(state, sync, first)
+        step = replication.next_storage_step(state, sync, first, peer="xen2", peer_off=peer_off)
         if isinstance(step, replication.Promote):
-            assert (state.connection, state.disk, state.peer_disk) == ("Connected", "UpToDate", "UpToDate")
+            together = (state.connection, state.disk, state.peer_disk) == ("Connected", "UpToDate", "UpToDate")
+            alone = peer_off and state.connection == "WFConnection" and state.disk in ("UpToDate", "Consistent")
+            assert together or alone
         if isinstance(step, replication.Up):
             assert (state.role, state.disk) == ("Primary", "UpToDate")
         if isinstance(step, replication.DeclareEqual):
@@ -209,13 +214,15 @@ def test_nothing_is_promoted_without_a_connected_peer_and_two_good_disks(sync: I
 
 def test_two_fresh_connected_sides_are_declared_equal_by_the_first_node_alone() -> None:
     state = DrbdState("Connected", "Secondary", "Secondary", "Inconsistent", "Inconsistent")
-    assert replication.next_storage_step(state, InitialSync.SKIP, first=True) == replication.DeclareEqual()
-    assert isinstance(replication.next_storage_step(state, InitialSync.SKIP, first=False), replication.Wait)
+    assert replication.next_storage_step(state, InitialSync.SKIP, first=True, peer="xen2") == replication.DeclareEqual()
+    assert isinstance(
+        replication.next_storage_step(state, InitialSync.SKIP, first=False, peer="xen1"), replication.Wait
+    )
 
 
 def test_a_wait_for_a_resync_says_how_far_it_is() -> None:
     state = DrbdState("SyncTarget", "Secondary", "Primary", "Inconsistent", "UpToDate", synced=47.3)
-    assert replication.next_storage_step(state, InitialSync.FROM_PEER, first=False) == replication.Wait(
+    assert replication.next_storage_step(state, InitialSync.FROM_PEER, first=False, peer="xen1") == replication.Wait(
         "resync is running (40 %)"
     )
 

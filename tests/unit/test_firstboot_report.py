@@ -8,7 +8,7 @@ import pytest
 
 from firstboot.probe.drbd import DrbdState
 from firstboot.report import Progress, Reporter, read_progress
-from firstboot.status import health
+from firstboot.status import FencingStatus, health
 
 STEPS = ("seed", "identity", "join")
 WHOLE = DrbdState("Connected", "Primary", "Primary", "UpToDate", "UpToDate")
@@ -91,4 +91,10 @@ def test_no_progress_is_none_and_garbage_is_too(path: Path) -> None:
     ],
 )
 def test_health(state: str, drbd: DrbdState, group: bool, heartbeat: str, expected: str) -> None:
-    assert health(state, drbd, group, heartbeat) == expected  # type: ignore[arg-type]
+    ready = FencingStatus("ready")
+    assert health(state, drbd, group, heartbeat, ready) == expected  # type: ignore[arg-type]
+
+
+def test_a_pair_whose_fencing_would_not_work_is_not_healthy() -> None:
+    states = {state: health("done", WHOLE, True, "up", FencingStatus(state)) for state in ("by-hand", "unready")}
+    assert states == {"by-hand": "healthy", "unready": "degraded"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from config.door import Output
 from firstboot import storage
 from firstboot.brief import Brief
-from firstboot.plan.replication import InitialSync
+from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
 
 BRIEF = Brief(node="xen1", peer="xen2", first=True, resource="r0", volume_group="data")
@@ -17,7 +18,9 @@ READY = DrbdState("Connected", "Secondary", "Secondary", "UpToDate", "UpToDate")
 PRIMARY = DrbdState("Connected", "Primary", "Primary", "UpToDate", "UpToDate")
 
 
-def test_a_promotion_that_collides_with_the_peers_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_that_collides_with_the_peers_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     refused = Output(11, "", "State change failed: (-19) Concurrent state changes detected and aborted\n")
     answers: Iterator[Output] = iter([refused, Output(0, "", "")])
     asked: list[list[str]] = []
@@ -36,6 +39,6 @@ def test_a_promotion_that_collides_with_the_peers_is_tried_again(monkeypatch: py
     monkeypatch.setattr("firstboot.observe.drbd", lambda: PRIMARY if promoted else READY)
     monkeypatch.setattr(storage, "POLL", 0)
     reasons: list[str] = []
-    storage.bring_up(BRIEF, InitialSync.AS_RECORDED, reasons.append)
+    storage.bring_up(BRIEF, Places(tmp_path), reasons.append)
     assert [argv for argv in asked if argv[0] == "drbdadm"] == [["drbdadm", "primary", "r0"]] * 2
     assert "Concurrent state changes" in reasons[0]

@@ -1,0 +1,266 @@
+"""Fencing: one flight at a time that ends when the peer is back, or proven off. Until then nothing is given free.
+
+DRBD (fence-peer) and heartbeat (STONITH) both come here. Whoever is second waits for the first one's flight and takes
+over its proof, so that a machine that was switched on again is not shot a second time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from config.door import run, start, write_file
+from firstboot import observe
+from firstboot.bmc import Bmc, bmc_of
+from firstboot.brief import FencingBrief
+from firstboot.errors import BmcError, FencingError
+from firstboot.places import Places
+from firstboot.plan.fencing import (
+    AskPower,
+    Hold,
+    Look,
+    PowerOff,
+    Proven,
+    Requester,
+    Terms,
+    Withdraw,
+    next_fencing_step,
+)
+from firstboot.probe.drbd import DrbdState
+
+log = logging.getLogger("xenpair")
+
+POLL = 0.5
+"""Seconds between two looks."""
+
+RETRY = 3.0
+"""Seconds until a BMC that did not answer clearly is asked again."""
+
+SWITCH_ON_LIMIT = 300.0
+"""Seconds in which switching the peer on again is tried."""
+
+COMMAND = "/usr/bin/xenpair"
+
+UNIT = "xenpair-fencing.service"
+"""Goes on where DRBD's handler had to end: drbdadm kills a handler after 600 s (SLEEPS_VERY_LONG, drbd-utils)."""
+
+HANDLER_LIMIT = 240.0
+"""Seconds that a handler takes at most: it may have to wait for another flight of that length before its own."""
+
+State = Literal["pursuing", "holding", "proven", "withdrawn"]
+
+
+@dataclass(frozen=True)
+class FencingProgress:
+    """The present incident, or the last one since boot; reason says why it holds, or by what it ended."""
+
+    state: State
+    peer: str
+    reason: str
+
+
+def now() -> float:
+    """Seconds on a clock that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def hears_peer(state: DrbdState) -> bool:
+    """Whether DRBD and the peer's DRBD have agreed who they are. While they only shake hands, nothing is known."""
+    return state.peer_role in ("Primary", "Secondary")
+
+
+def fence(
+    requester: Requester,
+    brief: FencingBrief,
+    places: Places,
+    *,
+    limit: float | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Return True once the peer is proven off, False once it is back, or limit seconds have passed without a proof.
+
+    The caller may let go of whatever needs a dead peer if and only if this returns True.
+    """
+    begun = now()
+    bmc = bmc_of(brief.bmc)
+    with _single_flight(places):
+        terms = Terms(brief.peer, brief.bmc is not None, brief.delay)
+        if requester == "drbd":
+            _forget_older_proof(places, begun)
+        look = Look(0.0, connected=False, confirmed=False)
+        ordered_at = 0.0
+        while limit is None or now() - begun < limit:
+            connected = hears_peer(observe.drbd())
+            if connected:
+                forget(places)
+            look = replace(
+                look,
+                waited=now() - begun,
+                connected=connected,
+                confirmed=places.confirmation.exists(),
+                proven=places.fencing_proof.exists(),
+                ordered=now() - ordered_at if look.ordered is not None else None,
+            )
+            match next_fencing_step(requester, look, terms):
+                case Proven(by, ours):
+                    _prove(places, brief, by)
+                    if ours and brief.power_on:
+                        _switch_on_later()
+                    return True
+                case Withdraw(reason):
+                    _note(places, FencingProgress("withdrawn", brief.peer, reason))
+                    return False
+                case Hold(reason, loud):
+                    _note(places, FencingProgress("holding" if loud else "pursuing", brief.peer, reason))
+                    # After a failure or a lie everything is asked and told anew.
+                    look = replace(look, power=None, problem="", ordered=None)
+                    pause(RETRY if loud and terms.by_bmc else POLL)
+                case AskPower():
+                    look = _ask(bmc, look)
+                    if look.power == "on" and look.ordered is not None:
+                        pause(POLL)
+                case PowerOff():
+                    look = _order(bmc, look, brief.peer)
+                    ordered_at = now()
+        return False
+
+
+def _ask(bmc: Bmc, look: Look) -> Look:
+    try:
+        return replace(look, power=bmc.power())
+    except BmcError as e:
+        return replace(look, power=None, problem=e.message)
+
+
+def _order(bmc: Bmc, look: Look, peer: str) -> Look:
+    log.warning("fencing: %s is lost and has power: switching it off", peer)
+    try:
+        bmc.power_off()
+    except BmcError as e:
+        return replace(look, power=None, problem=e.message)
+    return replace(look, power=None, ordered=0.0, struck=True)
+
+
+def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.sleep) -> None:
+    """Give the fenced peer its power back: once DRBD has let go of it, and until its BMC says that it is on.
+
+    Raises BmcError where that does not happen within SWITCH_ON_LIMIT.
+    """
+    bmc, begun = bmc_of(brief.bmc), now()
+    while observe.drbd().suspended and now() - begun < SWITCH_ON_LIMIT / 2:
+        pause(POLL)
+    while True:
+        try:
+            bmc.power_on()
+            if bmc.power() == "on":
+                break
+        except BmcError as e:
+            if now() - begun > SWITCH_ON_LIMIT:
+                raise
+            log.warning("fencing: %s cannot be switched on again yet: %s", brief.peer, e.message)
+        pause(RETRY)
+    log.warning("fencing: %s is switched on again", brief.peer)
+
+
+def let_go(resource: str) -> None:
+    """Tell DRBD, after its own handler gave up, that the peer is proven off: frozen I/O goes on."""
+    state = observe.drbd()
+    if state.suspended and not hears_peer(state):
+        run(["drbdadm", "resume-io", resource])
+
+
+def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str], str]) -> None:
+    """Take the administrator's word that the peer is off. ask shows a text and returns what was typed.
+
+    Raises FencingError where the word cannot be true, is not needed, or was not typed out.
+    """
+    if node != brief.peer:
+        raise FencingError(f"the peer of this node is {brief.peer}, not {node}")
+    state = observe.drbd()
+    if hears_peer(state):
+        raise FencingError(f"{node} is not off: DRBD is connected to it ({state.connection}, it is {state.peer_role})")
+    if state.role == "Primary" and not state.suspended:
+        raise FencingError(f"nothing waits for this: DRBD is Primary here and goes on without {node}")
+    _refuse_if_powered(brief)
+    phrase = f"{node} is off"
+    typed = ask(
+        f"If {node} still runs, both servers will write to what each believes to be the only copy, and data is lost.\n"
+        f"Go to the machine, see that it has no power, and keep it so until this is done.\nType `{phrase}`: "
+    )
+    if typed.strip() != phrase:
+        raise FencingError(f"not confirmed: `{phrase}` was to be typed")
+    log.warning("fencing: the administrator confirms that %s is off", node)
+    write_file(places.confirmation, json.dumps({"peer": node, "at": now()}) + "\n", mode=0o600)
+    if state.suspended:
+        run(["systemctl", "start", "--no-block", UNIT])
+
+
+def _refuse_if_powered(brief: FencingBrief) -> None:
+    if brief.bmc is None:
+        return
+    try:
+        power = bmc_of(brief.bmc).power()
+    except BmcError:
+        return
+    if power == "on":
+        raise FencingError(
+            f"the BMC of {brief.peer} says that it has power", hint="switch it off first, or take its power cord out"
+        )
+
+
+def forget(places: Places) -> None:
+    """The peer is heard: what was proven or confirmed of it before is void."""
+    places.confirmation.unlink(missing_ok=True)
+    places.fencing_proof.unlink(missing_ok=True)
+
+
+def read_fencing_progress(places: Places) -> FencingProgress | None:
+    """The last incident since boot, or None."""
+    try:
+        return FencingProgress(**json.loads(places.fencing_progress.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _prove(places: Places, brief: FencingBrief, by: str) -> None:
+    places.confirmation.unlink(missing_ok=True)
+    if not places.fencing_proof.exists():
+        write_file(places.fencing_proof, json.dumps({"peer": brief.peer, "at": now(), "by": by}) + "\n")
+    _note(places, FencingProgress("proven", brief.peer, f"{brief.peer} is off by {by}"))
+
+
+def _forget_older_proof(places: Places, begun: float) -> None:
+    """DRBD asks only because it has just lost the peer: whatever was proven before that is another incident's."""
+    try:
+        if float(json.loads(places.fencing_proof.read_text())["at"]) >= begun:
+            return
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, KeyError) as e:
+        log.warning("fencing: %s is not understood, so it proves nothing: %s", places.fencing_proof, e)
+    places.fencing_proof.unlink(missing_ok=True)
+
+
+def _note(places: Places, progress: FencingProgress) -> None:
+    if read_fencing_progress(places) != progress:
+        log.warning("fencing: %s: %s", progress.state, progress.reason)
+        write_file(places.fencing_progress, json.dumps(asdict(progress)) + "\n")
+
+
+def _switch_on_later() -> None:
+    """In a process of its own: DRBD and heartbeat wait for the present one's end."""
+    start([COMMAND, "switch-on-peer"])
+
+
+@contextmanager
+def _single_flight(places: Places) -> Iterator[None]:
+    places.fencing_lock.parent.mkdir(parents=True, exist_ok=True)
+    with places.fencing_lock.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

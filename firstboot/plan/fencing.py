@@ -1,0 +1,118 @@
+"""When the peer is proven off, and what to do until then. Nothing here waits, asks or shoots: it decides.
+
+One loss of the peer is one incident, and one flight of decisions: the peer comes back (withdraw), or it is proven off
+by its BMC's own word or by the administrator's (proven), or nothing is known and nothing is given free (hold).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Requester = Literal["drbd", "heartbeat"]
+Power = Literal["on", "off"]
+
+GRACE = 3.0
+"""Seconds in which a lost peer may come back by itself: a switch's port, or a stalled machine, needs about one."""
+
+INSIST = 10.0
+"""Seconds after which a BMC that took the order and did not carry it out is told again: servers need up to 6."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the config says. delay: seconds more than GRACE that this node waits; by_bmc: the peer has a BMC."""
+
+    peer: str
+    by_bmc: bool
+    delay: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What this side knows at one moment of a flight.
+
+    waited: seconds since the flight began. connected: DRBD hears the peer. confirmed: the administrator's word lies
+    there. proven: somebody else's flight has proven this incident. power: the BMC's last answer, None before the first
+    and after a failed one. problem: why the last question or order failed. ordered: seconds since the BMC took the
+    order to switch off, None before it has, and again once it is to be told anew. struck: it has ever taken it.
+    """
+
+    waited: float
+    connected: bool
+    confirmed: bool
+    proven: bool = False
+    power: Power | None = None
+    problem: str = ""
+    ordered: float | None = None
+    struck: bool = False
+
+
+@dataclass(frozen=True)
+class Proven:
+    """The peer is off. ours: by our own order, so that it is ours to switch it on again."""
+
+    by: str
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """There is nothing to fence; the requester is told no."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Everything stays frozen, and the flight looks again. loud: not a matter of seconds; somebody may have to act."""
+
+    reason: str
+    loud: bool = True
+
+
+@dataclass(frozen=True)
+class AskPower:
+    """Ask the BMC whether the peer has power."""
+
+
+@dataclass(frozen=True)
+class PowerOff:
+    """Order the BMC to cut the peer's power."""
+
+
+Next = Proven | Withdraw | Hold | AskPower | PowerOff
+
+
+def next_fencing_step(requester: Requester, look: Look, terms: Terms) -> Next:
+    """What a flight does next.
+
+    DRBD asks because it has lost the peer, so its return ends that. heartbeat asks because the peer's heartbeat is
+    dead, and means to start what runs there: only a machine that is off will do, even where DRBD still hears it.
+    """
+    if look.connected and requester == "drbd":
+        return Withdraw(f"{terms.peer} is connected again")
+    if look.proven and not look.connected:
+        return Proven(by="an earlier request in the same incident")
+    if look.confirmed and not look.connected:
+        return Proven(by="the administrator's word")
+    by_hand = f"`xenpair fence --confirm-peer-is-off {terms.peer}` once it is off for certain"
+    if not terms.by_bmc:
+        return Hold(f"{terms.peer} is lost and has no BMC in the config, so nothing proves that it is off; {by_hand}")
+    if look.waited < GRACE + terms.delay:
+        return Hold(f"{terms.peer} is lost; it has {GRACE + terms.delay:.0f} s to come back", loud=False)
+    return _by_bmc(look, terms, by_hand)
+
+
+def _by_bmc(look: Look, terms: Terms, by_hand: str) -> Next:
+    if look.problem:
+        return Hold(f"{terms.peer} is lost and its BMC does not cut its power: {look.problem}; trying on, or {by_hand}")
+    if look.power == "off":
+        return Proven(by="its BMC", ours=look.struck)
+    if look.power is None:
+        return AskPower()
+    if look.ordered is None:
+        return PowerOff()
+    if look.ordered < INSIST:
+        return AskPower()
+    return Hold(f"the BMC of {terms.peer} takes the order to switch it off and still says on; trying on, or {by_hand}")
