@@ -138,6 +138,8 @@ def bmc_addresses_differ(cluster: Cluster) -> Iterator[Problem]:
         if bmc.address in own:
             problem = f"{bmc.address} is an address of {own[bmc.address].name} itself, which is gone when its power is"
             yield Problem(where, problem, "give the management controller's own address")
+        elif bmc.address == cluster.network.gateway:
+            yield Problem(where, f"{bmc.address} is the gateway", "give the management controller's own address")
 
 
 def usable_addresses(cluster: Cluster) -> Iterator[Problem]:
@@ -318,7 +320,8 @@ def fencing(cluster: Cluster) -> Iterator[Problem]:
     without = [i for i, node in enumerate(cluster.nodes) if node.bmc is None]
     if len(without) == len(cluster.nodes):
         problem = (
-            "no bmc: after a power cut of one node its guests stay down until an administrator confirms that it is off"
+            "no bmc: nothing can be fenced; when a node is lost, the other one's storage freezes, and all guests with "
+            "it, until an administrator confirms by hand that the lost node is off"
         )
         yield Problem(("nodes",), problem, "give both nodes a bmc", "warning")
     elif without:

@@ -57,12 +57,20 @@ def _check_secrets(cluster: Cluster, directory: Path) -> list[Finding]:
     path = secrets.secrets_file(cluster, directory)
     try:
         if path.exists() or path.is_symlink():
-            return secrets.missing_passwords(cluster, secrets.load(path), path)
+            missing = secrets.missing_passwords(cluster, secrets.load(path))
+            return [_missing_password(path, name, node) for name, node in missing.items()]
     except ConfigError as e:
         return list(e.findings)
     except OSError as e:
         return [Finding(str(path), None, "", f"cannot be looked at: {e.strerror}", "make its directory accessible")]
     if any(node.bmc for node in cluster.nodes):
         problem = "does not exist yet, and the passwords of the BMCs belong into it"
-        return [Finding(str(path), None, "", problem, "the first build makes it and says what to add", "warning")]
+        remedy = f"the first build makes it with random passwords; then {secrets.BMC_REMEDY}"
+        return [Finding(str(path), None, "", problem, remedy, "warning")]
     return []
+
+
+def _missing_password(path: Path, name: str, node: str) -> Finding:
+    problem = f"does not exist yet, and {node} refers to it"
+    remedy = f"the next build makes it, at random; then {secrets.BMC_REMEDY}"
+    return Finding(str(path), None, f"bmc.{name}", problem, remedy, "warning")

@@ -1,15 +1,19 @@
-"""The secrets of one cluster: made at first use, kept beside the config, never overwritten.
+"""The secrets of one cluster: made at first use, kept beside the config, none ever replaced.
 
 They are plain texts here, because the renderer writes them into ha.d/authkeys and drbd.d; nothing prints them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import secrets
 import stat
+import string
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +21,22 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from config import document
+from config.door import write_file
 from config.findings import ConfigError, Finding
 from config.model import Cluster
 
 _HEADER = """\
 # Secrets of the cluster {name}, made at its first build. Keep this file private, and keep it: the nodes of a running
-# pair hold the same values. Passwords of management controllers are yours to add under bmc, as `NAME: PASSWORD`.
+# pair hold the same values.
+#
+# The passwords under bmc are those of the management controllers. They were made at random, so no controller knows them
+# yet: put each controller's real password in their place, or set the one that stands here on the controller.
 """
+
+BMC_REMEDY = "put each BMC's real password there, or set the one that was made on the BMC"
+PASSWORD_LENGTH = 16
+"""Characters of a password made here. A BMC may hold 16 or 20 bytes (IPMI 2.0, section 22.30, Set User Password)."""
+_PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 
 
 def _bmc_password(value: str) -> str:
@@ -64,17 +77,16 @@ def secrets_file(cluster: Cluster, directory: Path) -> Path:
 
 
 def ensure(cluster: Cluster, directory: Path) -> Secrets:
-    """The secrets of a cluster, made now if there are none yet.
+    """The secrets of a cluster, made now if there are none yet; so is each BMC password that the config names.
 
-    Raises ConfigError where the file cannot be trusted or understood, or lacks a BMC password that the config names:
-    those alone cannot be invented.
+    What the file holds already is never replaced. Raises ConfigError where it cannot be trusted, understood or written.
     """
     path = secrets_file(cluster, directory)
     if not os.path.lexists(path):
-        _create(path, cluster.cluster.name)
+        _create(path, cluster)
     found = load(path)
-    if missing := missing_passwords(cluster, found, path):
-        raise ConfigError(missing)
+    if missing_passwords(cluster, found):
+        found = _add_passwords(path, cluster)
     return found
 
 
@@ -98,22 +110,65 @@ def parse(data: bytes, file: str) -> Secrets:
     return found
 
 
-def missing_passwords(cluster: Cluster, found: Secrets, path: Path) -> list[Finding]:
-    """One finding for each BMC password that the config refers to and the secrets lack."""
-    return [
-        Finding(
-            str(path),
-            None,
-            f"bmc.{name}",
-            f"is missing, and {node.name} refers to it",
-            f"add the line `  {name}: PASSWORD` under `bmc:` (in place of a `{{}}` behind it)",
-        )
-        for node in cluster.nodes
-        if node.bmc and (name := node.bmc.password.removeprefix("secret:")) not in found.bmc
-    ]
+def missing_passwords(cluster: Cluster, found: Secrets) -> dict[str, str]:
+    """By NAME, the node that refers to it: each BMC password that the config names and the secrets lack."""
+    references = {node.bmc.password.removeprefix("secret:"): node.name for node in cluster.nodes if node.bmc}
+    return {name: node for name, node in references.items() if name not in found.bmc}
 
 
-def _create(path: Path, name: str) -> None:
+def with_passwords(text: str, new: Mapping[str, str]) -> str:
+    """A secrets file's text with further passwords under bmc, where bmc is a block or is empty: comments stay.
+
+    The caller must see whether it came out right: a file can be written in other ways, which this does not know.
+    """
+    lines = text.rstrip("\n").split("\n")
+    place = next((i for i, line in enumerate(lines) if line.startswith("bmc:")), len(lines))
+    if place == len(lines):
+        lines.append("bmc:")
+    lines[place] = re.sub(r"^bmc:\s*\{\s*\}", "bmc:", lines[place])
+    entry = next((line for line in lines[place + 1 :] if line.strip() and not line.lstrip().startswith("#")), "")
+    indent = entry[: len(entry) - len(entry.lstrip(" "))] or "  "
+    added = [f'{indent}{name}: "{password}"' for name, password in new.items()]
+    lines[place + 1 : place + 1] = [f"{indent}# Made at random: {BMC_REMEDY}.", *added]
+    return "\n".join(lines) + "\n"
+
+
+def _random_passwords(names: Mapping[str, str]) -> dict[str, str]:
+    return {name: "".join(secrets.choice(_PASSWORD_CHARACTERS) for _ in range(PASSWORD_LENGTH)) for name in names}
+
+
+def _add_passwords(path: Path, cluster: Cluster) -> Secrets:
+    """Add the BMC passwords that are missing, by replacing the file atomically; one process at a time."""
+    with _locked(path.parent):
+        data = _read_private(path)
+        found = parse(data, str(path))
+        new = _random_passwords(missing_passwords(cluster, found))
+        wanted = found.model_copy(update={"bmc": {**found.bmc, **new}})
+        text = with_passwords(data.decode("utf-8-sig"), new)
+        try:
+            understood = parse(text.encode(), str(path)) == wanted
+        except ConfigError:
+            understood = False
+        if not understood:
+            text = _HEADER.format(name=cluster.cluster.name) + wanted.to_yaml()
+        try:
+            write_file(path, text, mode=0o600)
+        except OSError as e:
+            raise _unwritable(path, e) from None
+    return wanted
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _create(path: Path, cluster: Cluster) -> None:
     """Write new secrets, unless another process has just done so: link() never replaces, and takes only whole files."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,11 +178,12 @@ def _create(path: Path, name: str) -> None:
     if mode & 0o077:
         raise _refused(path.parent, f"has mode {mode:04o}, so others can look into it", f"chmod 700 {path.parent}")
     new = Secrets(authkeys=secrets.token_hex(32), drbd=secrets.token_hex(24), join=secrets.token_hex(32))
+    new = new.model_copy(update={"bmc": _random_passwords(missing_passwords(cluster, new))})
     try:
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the start
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as f:
-                f.write(_HEADER.format(name=name) + new.to_yaml())
+                f.write(_HEADER.format(name=cluster.cluster.name) + new.to_yaml())
                 f.flush()
                 os.fsync(f.fileno())
             with suppress(FileExistsError):
@@ -140,7 +196,7 @@ def _create(path: Path, name: str) -> None:
         finally:
             os.close(directory)
     except OSError as e:
-        raise _refused(path, f"cannot be written: {e.strerror}", "look at the file system and its free space") from None
+        raise _unwritable(path, e) from None
 
 
 def _read_private(path: Path) -> bytes:
@@ -166,6 +222,10 @@ def _read_private(path: Path) -> bytes:
         raise _refused(path, f"cannot be read: {e.strerror}", "look at the file system") from None
     finally:
         os.close(fd)
+
+
+def _unwritable(path: Path, e: OSError) -> ConfigError:
+    return _refused(path, f"cannot be written: {e.strerror}", "look at the file system and its free space")
 
 
 def _refused(path: Path, problem: str, remedy: str) -> ConfigError:

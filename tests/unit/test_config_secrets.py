@@ -1,6 +1,7 @@
-"""The secrets file: made once, private, never overwritten, never printed."""
+"""The secrets file: made once, private, no value ever replaced, never printed."""
 
 import os
+import re
 import threading
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,17 +12,15 @@ from hypothesis import strategies as st
 
 from config.document import parse as parse_yaml
 from config.findings import ConfigError
-from config.model import Bmc, Cluster
+from config.model import Cluster
 from config.secrets import Secrets, ensure, load, parse
 
 CLUSTER = Cluster.model_validate(parse_yaml(Path("config/cluster.yaml").read_bytes(), "cluster.yaml").value)
 GOOD = Secrets(authkeys="a" * 64, drbd="b" * 48, join="c" * 64, bmc={"bmc-xen1": "hunter2"})
 
 
-def with_bmc(cluster: Cluster) -> Cluster:
-    bmc = Bmc.model_validate({"address": "10.0.0.1", "user": "admin", "password": "secret:bmc-xen1"})
-    first = cluster.nodes[0].model_copy(update={"bmc": bmc})
-    return cluster.model_copy(update={"nodes": (first, cluster.nodes[1])})
+def without_bmcs(cluster: Cluster) -> Cluster:
+    return cluster.model_copy(update={"nodes": tuple(node.model_copy(update={"bmc": None}) for node in cluster.nodes)})
 
 
 def private(path: Path, text: str) -> Path:
@@ -185,13 +184,87 @@ def test_a_wrong_secrets_file_is_explained_without_a_value(
     assert not any(value in message for value in ("hunter2", "a" * 20, "b" * 20, "c" * 20, "bbb"))
 
 
-def test_a_missing_bmc_password_is_asked_for_and_not_invented(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="add the line `  bmc-xen1: PASSWORD` under `bmc:`"):
-        ensure(with_bmc(CLUSTER), tmp_path / "s")
+def test_new_secrets_hold_a_random_password_for_each_bmc_of_the_config(tmp_path: Path) -> None:
+    made = ensure(CLUSTER, tmp_path / "s")
+    assert set(made.bmc) == {"bmc-xen1", "bmc-xen2"}
+    assert len(set(made.bmc.values())) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9]{16}", password) for password in made.bmc.values())
+    assert "real password" in (tmp_path / "s" / "xenpair.yaml").read_text()
+    assert made.bmc_password("secret:bmc-xen1") == made.bmc["bmc-xen1"]
+
+
+def test_a_cluster_without_bmcs_gets_no_passwords(tmp_path: Path) -> None:
+    assert ensure(without_bmcs(CLUSTER), tmp_path / "s").bmc == {}
+
+
+THREE, BMC = GOOD.to_yaml().partition("bmc:")[0], "bmc:\n  bmc-xen1: hunter2\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        THREE,
+        THREE + "bmc: {}  # none yet\n",
+        "# mine\nbmc: { }\n" + THREE,
+        "bmc:\n    # the old server\n    bmc-xen1: '0123'\n" + THREE + "# the end",
+        THREE + BMC + "  other: '#1'\n",
+        THREE.replace("\n", "\r\n") + "bmc: {}\r\n",
+    ],
+)
+def test_missing_bmc_passwords_are_added_and_nothing_else_is_changed(text: str, tmp_path: Path) -> None:
+    before, after, directory = adding(text, tmp_path)
+    assert set(after.bmc) == {"bmc-xen1", "bmc-xen2"} | set(before.bmc)
+    assert after.model_copy(update={"bmc": before.bmc}) == before
+    assert before.bmc.items() <= after.bmc.items()
+    file = directory / "xenpair.yaml"
+    assert file.stat().st_mode & 0o7777 == 0o600
+    assert names(directory) == ["xenpair.yaml"]
+    assert all(comment in file.read_text() for comment in ["# Made at random", *re.findall("# .*", text)])
+    content, inode = file.read_bytes(), file.stat().st_ino
+    assert ensure(CLUSTER, directory) == after
+    assert (file.read_bytes(), file.stat().st_ino) == (content, inode)
+
+
+@pytest.mark.parametrize("text", ["{" + THREE.replace("\n", ", ") + "}", THREE + "bmc: {bmc-xen1: 'a: b', other: x}"])
+def test_a_file_in_another_spelling_is_rewritten_with_the_same_values(text: str, tmp_path: Path) -> None:
+    before, after, _ = adding(text, tmp_path)
+    assert set(after.bmc) == {"bmc-xen1", "bmc-xen2"} | set(before.bmc)
+    assert after.model_copy(update={"bmc": before.bmc}) == before
+    assert before.bmc.items() <= after.bmc.items()
+
+
+def adding(text: str, path: Path) -> tuple[Secrets, Secrets, Path]:
+    """Before and after the passwords were added to a file of that text, and its directory."""
+    directory = path / "s"
+    directory.mkdir(mode=0o700)
+    before = load(private(directory, text))
+    after = ensure(CLUSTER, directory)
+    assert load(directory / "xenpair.yaml") == after
+    return before, after, directory
+
+
+def test_processes_that_add_passwords_at_once_use_the_same(tmp_path: Path) -> None:
+    ensure(without_bmcs(CLUSTER), tmp_path / "s")
+    with get_context("fork").Pool(8) as pool:
+        made = pool.starmap(ensure, [(CLUSTER, tmp_path / "s")] * 16)
+    assert len({s.bmc["bmc-xen1"] for s in made}) == 1
+    assert names(tmp_path / "s") == ["xenpair.yaml"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure(CLUSTER, tmp_path / "s")
     file = tmp_path / "s" / "xenpair.yaml"
-    file.write_text(file.read_text().replace("bmc: {}", "bmc:\n  bmc-xen1: 0123"))
-    found = ensure(with_bmc(CLUSTER), tmp_path / "s")
-    assert found.bmc_password("secret:bmc-xen1") == "0123"
+    old = GOOD.to_yaml()
+    file.write_text(old)
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        ensure(CLUSTER, tmp_path / "s")
+    assert names(tmp_path / "s") == ["xenpair.yaml"]
+    assert file.read_text() == old
 
 
 def test_secrets_do_not_show_in_their_repr() -> None:

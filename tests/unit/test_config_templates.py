@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from config.command import check_config
+from config.loader import load
 from config.model import Cluster, Node
+from config.secrets import ensure
 from config.template_check import check_templates
 
 NAMES: dict[str, dict[str, Any]] = {"node": {"cluster": Cluster, "node": Node, "managed": str, "parts": Any}}
@@ -119,7 +121,7 @@ class TestCheckConfig:
         line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "kepalive" in text)
         assert f"{file}:{line}: heartbeat.kepalive: unknown key; did you mean keepalive?" in err
         assert "x.j2:1: nobody: nothing defines this name" in err
-        assert err.endswith("2 errors, 2 warnings\n")
+        assert err.endswith("2 errors, 1 warning\n")
 
     def test_a_secrets_file_is_checked_if_there_is_one(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -133,9 +135,26 @@ class TestCheckConfig:
     def test_bmc_passwords_without_a_secrets_file_are_a_warning(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        file = tmp_path / "cluster.yaml"
-        bmc = "    bmc: {{address: 10.9.9.{}, user: a, password: 'secret:b'}}\n    memory: 3G"
-        first, second, third = Path("config/cluster.yaml").read_text().split("    memory: 3G")
-        file.write_text(first + bmc.format(1) + second + bmc.format(2) + third)
-        assert self.run(file, tmp_path) == 0
+        assert self.run(self.config(tmp_path), tmp_path) == 0
         assert "does not exist yet, and the passwords" in capsys.readouterr().err
+
+    def test_a_bmc_password_that_the_next_build_will_make_is_a_warning(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = self.config(tmp_path)
+        ensure(load(file).cluster, tmp_path / "secrets")
+        assert self.run(file, tmp_path) == 0
+        assert "bmc." not in capsys.readouterr().err
+        file = self.config(tmp_path, "secret:bmc-xen2", "secret:new")
+        assert self.run(file, tmp_path) == 0
+        assert "warning: bmc.new: does not exist yet, and xen2 refers to it" in capsys.readouterr().err
+
+    def test_a_pair_without_bmcs_is_a_warning_that_says_what_it_means(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = self.config(tmp_path)
+        file.write_text("\n".join(line for line in file.read_text().splitlines() if " bmc: " not in line))
+        assert self.run(file, tmp_path) == 0
+        err = capsys.readouterr().err
+        assert "nothing can be fenced" in err
+        assert "until an administrator confirms by hand" in err
