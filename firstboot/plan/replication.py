@@ -72,8 +72,11 @@ def _alone(state: DrbdState, peer: str, peer_off: bool) -> Next:
         return Wait(f"{peer} is not there, and it has the data: this side's disk is {state.disk}")
     if peer_off:
         return Promote()
+    # DRBD 8.4 attaches as UpToDate without the peer only where it has recorded that the peer is outdated
+    # (MDF_PEER_OUT_DATED, drbd_nl.c); a side that does not know attaches as Consistent.
+    newest = "this side went on last" if state.disk == "UpToDate" else f"{peer} may have gone on without this side"
     by_hand = f"if it stays off, `xenpair fence --confirm-peer-is-off {peer}`"
-    return Wait(f"{peer} is not there; nothing is promoted without it; {by_hand}")
+    return Wait(f"{peer} is not there; nothing is promoted without it; {newest}; {by_hand}")
 
 
 def _percent(state: DrbdState) -> str:
