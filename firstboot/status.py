@@ -145,7 +145,8 @@ def firstboot_status(places: Places) -> FirstBootStatus:
 def status_of(brief: Brief, places: Places) -> Status:
     """Look at this node now. Raises ProbeError or CommandError where a tool says what we do not understand."""
     first_boot, drbd = firstboot_status(places), observe.drbd()
-    groups = observe.volume_groups() if drbd.role == "Primary" else {}
+    # Whoever reads from a frozen device waits with it.
+    groups = observe.volume_groups() if drbd.role == "Primary" and not drbd.suspended else {}
     group = groups.get(brief.volume_group)
     heartbeat = observe.heartbeat(brief.peer)
     fencing = fencing_status(drbd, places)

@@ -100,10 +100,18 @@ def activate(volume_group: str) -> None:
 
 
 def take_down(brief: Brief) -> None:
-    """Deactivate, demote, disconnect, detach. Raises CommandError where something still uses the storage."""
+    """Deactivate, demote, disconnect, detach.
+
+    Raises CommandError where something still uses the storage, StorageError where its I/O is frozen: that ends with the
+    power, and the next boot waits for the peer.
+    """
     state = observe.drbd()
     if state.connection == "Unconfigured":
         return
+    if state.suspended:
+        raise StorageError(
+            "I/O is frozen, so the storage cannot be taken down in good order", hint="see `xenpair status`"
+        )
     if state.role == "Primary":
         if brief.volume_group in observe.volume_groups():
             run(["vgchange", "--activate", "n", brief.volume_group])

@@ -85,17 +85,6 @@ def image(config_file: Path) -> Path:
     return artifacts.qcow2
 
 
-@pytest.fixture
-def scratch_lab(request: pytest.FixtureRequest, config_file: Path, image: Path) -> Iterator[Lab]:
-    """A lab of this test's own, on UEFI firmware; gone afterwards."""
-    directory = PROJECT / ".lab" / "test-scratch"
-    lab = fresh_lab(directory, config_file, image, "uefi")
-    try:
-        yield lab
-    finally:
-        lab.reset()
-
-
 def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: str) -> Lab:
     """A lab with empty disks, whatever an interrupted run has left there."""
     if directory.exists():

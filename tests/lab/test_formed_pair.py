@@ -172,6 +172,23 @@ def test_status_says_healthy(server: Server) -> None:
     assert status["drbd"]["connection"] == "Connected"
     assert status["lvm"]["volume_group"] == server.cluster.storage.volume_group
     assert status["heartbeat"]["state"] == "up"
+    assert status["fencing"] == {"state": "ready", "reason": ""}
+
+
+def test_heartbeat_would_ask_our_plugin_to_fence(server: Server) -> None:
+    plugin = f"stonith -t external/xenpair peer={server.peer.name}"
+    assert server.ask(f"{plugin} -l").splitlines()[-1].strip() == server.peer.name
+    assert server.ask(f"{plugin} -S").splitlines()[-1].endswith("OK")
+    assert f"stonith_host {server.node.name} external/xenpair {server.peer.name}" in server.ask("cat /etc/ha.d/ha.cf")
+
+
+def test_no_bmc_password_stands_where_it_should_not(server: Server) -> None:
+    passwords = [line.split()[-1] for line in server.ask("grep '^  bmc-' /etc/xenpair/secrets.yaml").splitlines()]
+    assert len(passwords) == 2
+    for password in passwords:
+        found = server.host.run(f"grep -rlF {password} /etc /var/log /run /usr/lib/xenpair")
+        assert set(found.stdout.split()) <= {"/etc/xenpair/secrets.yaml", "/etc/xenpair/fencing.json"}
+    assert server.host.file("/etc/xenpair/fencing.json").mode == 0o600
 
 
 def test_the_plan_is_all_done(server: Server) -> None:

@@ -1,0 +1,178 @@
+"""On UEFI: plugs are pulled, in first boot and on the formed pair. Nobody's data forks, and the pair comes back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.console import Follower
+from lab.pair import PROJECT, Lab
+from tests.lab.conftest import fresh_lab
+
+pytestmark = pytest.mark.lab
+
+LIMIT = 1200.0
+"""Seconds for a step, or for a boot, under emulation."""
+
+HEARTBEAT_LIMIT = 240.0
+"""Seconds from usable storage until both heartbeats have heard each other: initdead is 60."""
+
+FENCING_LIMIT = 180.0
+"""Seconds from the loss of a node until the other one has decided: 10 to notice, 21 of delay, and emulation."""
+
+NODES = ("xen1", "xen2")
+
+
+@pytest.fixture(scope="module")
+def lab(config_file: Path, image: Path) -> Iterator[Lab]:
+    """A lab of these tests' own, on UEFI firmware; each test leaves the pair healthy for the next one."""
+    lab = fresh_lab(PROJECT / ".lab" / "test-plugs", config_file, image, "uefi")
+    try:
+        yield lab
+    finally:
+        lab.reset()
+
+
+def wait_for_step(lab: Lab, node: str, text: str) -> None:
+    """Until the node's console has come to that step since its last power-on."""
+    follower = Follower(lab.directory / f"{node}.log", lab.state().boots[node])
+    deadline = time.monotonic() + LIMIT
+    while text not in (progress := follower.poll()).text:
+        assert not progress.failure, f"{node}: {progress.failure}"
+        assert time.monotonic() < deadline, f"{node} never came to {text!r}"
+        time.sleep(0.1)
+
+
+def status(lab: Lab, node: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
+    return answer
+
+
+def wait_until(lab: Lab, node: str, limit: float, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Until the node's status is as wanted; returns it."""
+    deadline = time.monotonic() + limit
+    while not wanted(found := status(lab, node)):
+        assert time.monotonic() < deadline, f"{node} does not become what was expected: {found}"
+        time.sleep(1)
+    return found
+
+
+def assert_healthy(lab: Lab) -> None:
+    """Both nodes say so; heartbeat may need a moment more than the storage."""
+    for node in NODES:
+        wait_until(lab, node, HEARTBEAT_LIMIT, lambda found: found["health"] == "healthy")
+
+
+def write(lab: Lab, node: str, text: str) -> None:
+    """Have a line written past all caches; once the storage has acknowledged it, a mark of that name appears."""
+    command = f"echo {text} | dd of=/dev/data/kept oflag=direct,sync bs=512 conv=sync && touch /run/{text}"
+    lab.ssh(node, f"setsid sh -c '{command}' >/dev/null 2>&1 </dev/null &")
+
+
+def acknowledged(lab: Lab, node: str, text: str) -> bool:
+    return lab.ssh(node, f"test -e /run/{text}", check=False).returncode == 0
+
+
+def wait_acknowledged(lab: Lab, node: str, text: str) -> None:
+    deadline = time.monotonic() + FENCING_LIMIT
+    while not acknowledged(lab, node, text):
+        assert time.monotonic() < deadline, f"{node} never wrote {text!r}: {status(lab, node)}"
+        time.sleep(1)
+
+
+def assert_kept(lab: Lab, text: str) -> None:
+    for node in NODES:
+        assert text in lab.ssh(node, "dd if=/dev/data/kept iflag=direct bs=512 count=1 status=none").stdout
+
+
+def power_on_seen(lab: Lab, node: str, boot: int) -> None:
+    """Until somebody has switched the node on again after that boot."""
+    deadline = time.monotonic() + FENCING_LIMIT
+    while True:
+        state = lab.state()
+        if state.boots[node] != boot and state.nodes[node].alive():
+            return
+        assert time.monotonic() < deadline, f"nobody switched {node} on again"
+        time.sleep(0.5)
+
+
+def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
+    lab.start()
+    # Its partition and its metadata are made or being made, and nobody has been told.
+    wait_for_step(lab, "xen2", "disks")
+    lab.kill("xen2")
+    lab.start("xen2")
+    lab.wait(timeout=LIMIT)
+
+    for node in NODES:
+        assert lab.ssh(node, "test -d /sys/firmware/efi && cat /sys/hypervisor/type").stdout.strip() == "xen"
+    assert_healthy(lab)
+    journal = [json.loads(line) for line in lab.ssh("xen2", "cat /var/lib/xenpair/journal.jsonl").stdout.splitlines()]
+    assert "resumed" in (lab.directory / "xen2.log").read_text(errors="replace")
+    # No effect was doubled: one name for the partition, and one partition of that name on the disk.
+    (partuuid,) = {entry["detail"]["partuuid"] for entry in journal if "partuuid" in entry["detail"]}
+    assert lab.ssh("xen2", "lsblk -nro PARTUUID /dev/vdb").stdout.split() == [partuuid]
+    lab.ssh("xen1", "lvcreate --yes --wipesignatures y --size 8M --name kept data")
+    lab.ssh("xen2", "lvchange --activate y data/kept")
+
+
+def test_a_cut_link_freezes_both_until_one_is_proven_off(lab: Lab) -> None:
+    for node in NODES:
+        lab.bmc(node, "lies")
+    lab.cut("cluster")
+    for node in NODES:
+        found = wait_until(lab, node, FENCING_LIMIT, lambda s: s["fencing"]["state"] == "holding")
+        assert found["health"] == "degraded"
+        assert found["drbd"]["suspended"]
+        assert "still says on" in found["fencing"]["reason"]
+        write(lab, node, f"written-by-{node}")
+    boot = lab.state().boots["xen2"]
+    time.sleep(5)
+    assert not any(acknowledged(lab, node, f"written-by-{node}") for node in NODES)
+
+    lab.bmc("xen2", "ok")
+    wait_acknowledged(lab, "xen1", "written-by-xen1")
+    assert status(lab, "xen1")["fencing"]["state"] == "proven"
+    lab.bmc("xen1", "ok")
+    # What fenced it switches it on again; without the cable it must not become Primary.
+    power_on_seen(lab, "xen2", boot)
+    wait_for_step(lab, "xen2", "xen1 is not there")
+    lab.heal("cluster")
+    lab.wait("xen2", timeout=LIMIT)
+    assert_healthy(lab)
+    assert_kept(lab, "written-by-xen1")
+
+
+def test_without_a_bmc_to_ask_a_person_decides(lab: Lab) -> None:
+    lab.bmc("xen2", "unreachable")
+    lab.kill("xen2")
+    write(lab, "xen1", "by-word")
+    found = wait_until(lab, "xen1", FENCING_LIMIT, lambda s: s["fencing"]["state"] == "holding")
+    assert found["drbd"]["suspended"]
+    assert not acknowledged(lab, "xen1", "by-word")
+    confirm = "xenpair fence --confirm-peer-is-off xen2"
+    assert lab.ssh("xen1", f"echo yes | {confirm}", check=False).returncode == 1
+    lab.ssh("xen1", f"echo xen2 is off | {confirm}")
+    wait_acknowledged(lab, "xen1", "by-word")
+    lab.bmc("xen2", "ok")
+    lab.start("xen2")
+    lab.wait("xen2", timeout=LIMIT)
+    assert_healthy(lab)
+    assert_kept(lab, "by-word")
+
+
+def test_after_a_power_loss_a_node_alone_waits_for_the_other(lab: Lab) -> None:
+    write(lab, "xen1", "last-word")
+    wait_acknowledged(lab, "xen1", "last-word")
+    lab.kill()
+    lab.start("xen1")
+    wait_for_step(lab, "xen1", "xen2 may have gone on without this side")
+    lab.start("xen2")
+    lab.wait(timeout=LIMIT)
+    assert_healthy(lab)
+    assert_kept(lab, "last-word")
