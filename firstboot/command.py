@@ -74,12 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
     fence_peer = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
     fence_peer.add_argument("--until-proven", action="store_true", help="(the unit's) go on where DRBD's handler ended")
+    fence_peer.add_argument("--heartbeat", metavar="HOST", help="(the STONITH plugin's) heartbeat asks it of HOST")
     fence_peer.set_defaults(action=_fence_peer)
-
-    stonith = commands.add_parser("stonith", help="(heartbeat's) the same as a STONITH plugin of cluster-glue")
-    stonith.add_argument("request")
-    stonith.add_argument("host", nargs="?", default="")
-    stonith.set_defaults(action=_stonith)
 
     switch_on = commands.add_parser("switch-on-peer", help="(fencing's) give the peer its power back")
     switch_on.set_defaults(action=_switch_on)
@@ -182,23 +178,21 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
     from firstboot.brief import read_brief
 
     _log_to_journal()
+    peer, places = _fencing_brief(), Places()
+    if arguments.heartbeat is not None:
+        if arguments.heartbeat != peer.peer:
+            raise NodeError(f"this node fences {peer.peer}, and was asked to fence {arguments.heartbeat}")
+        return FENCED if fencing.fence("heartbeat", peer, places, limit=fencing.HANDLER_LIMIT) else 1
     limit = None if arguments.until_proven else fencing.HANDLER_LIMIT
-    proven = fencing.fence("drbd", _fencing_brief(), Places(), limit=limit)
+    proven = fencing.fence("drbd", peer, places, limit=limit)
     if arguments.until_proven:
-        brief = read_brief(Places().brief)
+        brief = read_brief(places.brief)
         if proven and brief is not None:
             fencing.let_go(brief.resource)
         return 0
     if not proven and not fencing.hears_peer(observe.drbd()):
         run(["systemctl", "start", "--no-block", fencing.UNIT])
     return FENCED if proven else 1
-
-
-def _stonith(arguments: argparse.Namespace) -> int:
-    from firstboot import stonith
-
-    _log_to_journal()
-    return stonith.answer(arguments.request, arguments.host, _fencing_brief(), Places(), sys.stdout.write)
 
 
 def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001

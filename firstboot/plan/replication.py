@@ -93,7 +93,7 @@ def next_storage_step(state: DrbdState, sync: InitialSync, first: bool, *, peer:
     if state.role == "Primary" and state.disk == "UpToDate":
         return Up()
     if state.connection == "WFConnection":
-        return _alone(state, peer, peer_off)
+        return Wait(_NO_PEER) if sync is InitialSync.SKIP else _alone(state, peer, peer_off)
     if state.connection != "Connected":
         return Wait(_UNCONNECTED.get(state.connection, f"DRBD is {state.connection}") + _percent(state))
     if state.both_up_to_date:
