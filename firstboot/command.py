@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.door import run
@@ -62,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     storage = commands.add_parser("storage", help="(the unit's) bring the replicated storage up or down")
     storage.add_argument("direction", choices=["up", "down"])
     storage.set_defaults(action=_storage)
+
+    replace = commands.add_parser("replace", help="make room for a new machine in the dead peer's place")
+    replace.add_argument("node", help="the dead node's name, which the new one takes over")
+    replace.add_argument("--config", help="cluster.yaml with the new machine's MAC addresses, serials, BMC")
+    replace.set_defaults(action=_replace)
 
     fence = commands.add_parser("fence", help="when the peer is lost and nothing else can tell that it is off")
     fence.add_argument(
@@ -117,6 +123,14 @@ def _resume(arguments: argparse.Namespace) -> int:  # noqa: ARG001
         return 0
     run(["systemctl", "restart", "xenpair-firstboot.service"])
     sys.stdout.write("first boot goes on; `xenpair status --wait` waits for it\n")
+    return 0
+
+
+def _replace(arguments: argparse.Namespace) -> int:
+    from firstboot.replacement import replace_peer
+
+    replace_peer(Places(), arguments.node, Path(arguments.config) if arguments.config else None)
+    sys.stdout.write("this node awaits the new machine; `xenpair status` shows how far it is\n")
     return 0
 
 

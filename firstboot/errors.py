@@ -35,3 +35,7 @@ class BmcError(NodeError):
 
 class FencingError(NodeError):
     """The peer cannot be declared off: it is there, or its BMC says that it has power."""
+
+
+class ReplacementError(NodeError):
+    """A new machine cannot take the peer's place now, or not with that config."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import ClassVar
 
 from config.door import run, write_file
@@ -66,8 +67,8 @@ class Join:
 def _state_facts(work: Work) -> Facts:
     node = work.node
     partition = own_partition(work.journal)
-    metadata = observe.metadata(partition) if partition else None
-    if partition is None or metadata is None:
+    fresh = _is_fresh(partition) if partition else None
+    if partition is None or fresh is None:
         raise StorageError("the backing partition and its metadata are gone since the disks step", hint="see `dmesg`")
     run(["modprobe", "drbd"])
     return Facts(
@@ -80,5 +81,13 @@ def _state_facts(work: Work) -> Facts:
         user_key=public_key(node.places, USER_KEY),
         partition=str(partition),
         size=int(run(["blockdev", "--getsize64", partition]).stdout),
-        fresh=metadata.fresh,
+        fresh=fresh,
     )
+
+
+def _is_fresh(partition: Path) -> bool | None:
+    """Whether its DRBD metadata was never used; None without metadata. What is attached is in use: a survivor's."""
+    if observe.drbd().connection != "Unconfigured":
+        return False
+    metadata = observe.metadata(partition)
+    return metadata.fresh if metadata else None
