@@ -194,6 +194,15 @@ def lab_heal(context: Context, link: str = "", node: str = "", lab: str = "defau
     command.opened(lab).heal(command.segment(link) if link else None, *([node] if node else []))
 
 
+@task(help={**NODE_HELP, "mode": "ok, unreachable, lies (acknowledges a power off, does nothing) or wrong-password"})
+@speaks
+def lab_bmc(context: Context, node: str, mode: str, lab: str = "default") -> None:  # noqa: ARG001
+    """Make a node's BMC fail in one way, or work again."""
+    from lab import command
+
+    command.opened(lab).bmc(node, command.bmc_mode(mode))
+
+
 @task(help={**LAB_HELP, "json": "for scripts"})
 @speaks
 def lab_status(context: Context, json: bool = False, lab: str = "default") -> int:  # noqa: ARG001
@@ -214,6 +223,7 @@ namespace.add_collection(
         start=lab_start,
         cut=lab_cut,
         heal=lab_heal,
+        bmc=lab_bmc,
         status=lab_status,
     ),
     name="lab",

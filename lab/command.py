@@ -8,6 +8,7 @@ from typing import get_args
 
 from rich.console import Console
 
+from lab.bmc_view import Mode
 from lab.errors import LabError
 from lab.machine import Firmware
 from lab.pair import Lab, directory
@@ -26,6 +27,15 @@ def segment(link: str) -> Segment:
         if name == link:
             return name
     raise LabError(f"there is no link {link!r} in the lab", hint=f"its links: {', '.join(known)}")
+
+
+def bmc_mode(name: str) -> Mode:
+    """A BMC's mode from the command line. Raises LabError for one that does not exist."""
+    known: tuple[Mode, ...] = get_args(Mode)
+    for mode in known:
+        if mode == name:
+            return mode
+    raise LabError(f"a BMC has no mode {name!r}", hint=f"its modes: {', '.join(known)}")
 
 
 def up(name: str, config: Path, out: Path, firmware: str) -> int:

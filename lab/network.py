@@ -1,7 +1,8 @@
 """The lab's wiring: two segments, the cables on them, and the gateway through which the host reaches the nodes.
 
 The cluster segment joins the two nodes. The guest segment joins them too, and the gateway: a QEMU without a machine
-that bridges QEMU's user-mode network stack onto the segment, so that a port on 127.0.0.1 leads to each node's SSH.
+that bridges QEMU's user-mode network stack onto the segment, so that a port on 127.0.0.1 leads to each node's SSH. The
+nodes' BMCs are on it as well, at the end of one cable (lab.bmc_relay).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lab.switch import CONTROL, Cable, Faults, Reply
 
 # No host name is spelled in capitals, so no node can be called that.
 GATEWAY = Cable("guest", "HOST")
+BMCS = Cable("guest", "BMC")
 
 
 def node_cables(name: str) -> tuple[Cable, Cable]:
@@ -29,7 +31,8 @@ def node_cables(name: str) -> tuple[Cable, Cable]:
 
 def cables(cluster: Cluster) -> list[Cable]:
     """All cables of the lab."""
-    return [cable for node in cluster.nodes for cable in node_cables(node.name)] + [GATEWAY]
+    shared = [GATEWAY, BMCS] if any(node.bmc for node in cluster.nodes) else [GATEWAY]
+    return [cable for node in cluster.nodes for cable in node_cables(node.name)] + shared
 
 
 def netdev(cable: Cable, identifier: str) -> str:
@@ -48,6 +51,7 @@ def gateway_addresses(cluster: Cluster) -> tuple[IPv4Address, IPv4Address]:
     """
     network = cluster.nodes[0].addresses.guest.network
     taken = {node.addresses.guest.ip for node in cluster.nodes}
+    taken |= {node.bmc.address for node in cluster.nodes if node.bmc}
     # From the upper end, and not by listing: a /8 has 16 million hosts.
     candidates = (IPv4Address(int(network.broadcast_address) - i) for i in range(1, min(network.num_addresses - 1, 9)))
     free = [address for address in candidates if address not in taken]

@@ -6,35 +6,41 @@ console logs, its own SSH key, its own seed medium, and the state that lets the 
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from config import loader, secrets
 from config.door import Output, run
-from config.errors import CommandError
+from config.errors import XenpairError
 from config.model import Cluster, Node
 from images import seed
-from lab import accelerator, disks, machine, monitor, network, ssh, watch
-from lab.console import Follower, Stage
-from lab.errors import InterruptedWaitError, LabError, NoLabError, StartError
+from lab import accelerator, bmc, bmc_orders, disks, machine, monitor, network, segments, ssh, watch
+from lab.bmc_orders import Order
+from lab.bmc_view import Mode
+from lab.console import Stage
+from lab.errors import InterruptedWaitError, LabError, NoLabError
 from lab.machine import Firmware
-from lab.process import Process
-from lab.report import LabStatus, NodeStatus, Pair
+from lab.process import SOURCES, Process
+from lab.report import LabStatus
 from lab.state import LOCK, STATE, State, load, locked, save
+from lab.survey import out_of_reach, survey
 from lab.switch import Direction, Fault, Faults, Segment
 
-PROJECT = Path(__file__).resolve().parent.parent
+log = logging.getLogger("lab.pair")
+
+PROJECT = SOURCES
 FORM_TIMEOUT = 900.0
 """Seconds for a pair to form: several times what it takes under TCG on two cores."""
 SHUTDOWN_LIMIT = 180.0
 """Seconds for an orderly shutdown of a dom0 under TCG."""
-GATEWAY_QMP = "gateway.qmp"
 
 
 def directory(name: str = "default") -> Path:
@@ -69,6 +75,8 @@ class Lab:
         """
         machine.check(cluster)
         disks.check(image, firmware)
+        passwords = bmc.passwords(cluster, secrets.parse(secrets_yaml.encode(), "secrets")) if secrets_yaml else {}
+        bmc.check(cluster, passwords)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(directory.iterdir()) and not (directory / LOCK).exists():
             raise LabError(f"{directory} is not empty and no lab", hint="give the lab another directory")
@@ -77,6 +85,7 @@ class Lab:
             key = ssh.make_key(directory)
             if config_file is not None:
                 seed.write_seed(config_file, secrets_yaml, directory / machine.SEED, authorized_keys=key + "\n")
+            bmc.adopt(directory, passwords)
             disks.adopt(image, directory)
             save(directory, State(cluster=cluster, firmware=firmware, seeded=config_file is not None))
         return cls(directory)
@@ -145,17 +154,7 @@ class Lab:
         Raises StartError when a process of the lab does not come up, LabError for a node that does not exist.
         """
         with locked(self.directory):
-            state = self.state()
-            nodes = self._nodes(state, names)
-            if not any(process.alive() for process in state.nodes.values()):
-                machine.check_memory(state.cluster, disks.available_memory())
-            self._start_network()
-            if state.verdict is None:
-                image, memory = self.directory / disks.BASE, max(node.memory for node in state.cluster.nodes)
-                verdict = accelerator.choose(image, memory, cache=accelerator.cache_file())
-                self._update(verdict=verdict)
-            for node in nodes:
-                self._start_node(node)
+            self._power_on(self._nodes(self.state(), names))
 
     def wait(
         self,
@@ -175,12 +174,7 @@ class Lab:
                 raise LabError(f"{node.name} is off", hint=f"`invoke lab.start --node {node.name}`")
             watched.append(watch.follow(self.directory, node.name, process, state.boots[node.name]))
 
-        def guard() -> None:
-            for what, process in (("switch", state.switch), ("gateway", state.gateway)):
-                if process is None or not process.alive():
-                    log = (self.directory / f"{what}.err").read_text(errors="replace").strip()
-                    raise StartError(f"the lab's {what} ended: {log[-1000:]}", hint="`invoke lab.up` starts it again")
-
+        guard = partial(segments.guard, self.directory, state)
         try:
             return watch.wait(watched, until, timeout, screen or watch.display(sys.stdout), guard)
         except KeyboardInterrupt:
@@ -192,11 +186,7 @@ class Lab:
     def kill(self, *names: str) -> None:
         """Cut the power of these nodes, or of all: SIGKILL, as a pulled plug gives no time either."""
         with locked(self.directory):
-            state = self.state()
-            for node in self._nodes(state, names):
-                if (process := state.nodes.get(node.name)) is not None:
-                    process.kill()
-                ssh.hang_up(self.directory, node.name)
+            self._cut_power(self._nodes(self.state(), names))
 
     def reboot(self, *names: str, limit: float = SHUTDOWN_LIMIT) -> None:
         """Shut these nodes, or all, down in good order and power them on again; wait() waits for the boot that follows.
@@ -226,7 +216,8 @@ class Lab:
         A node that is still on limit seconds after its button was pressed loses its power.
         """
         with locked(self.directory):
-            state = self.state()
+            # The BMCs first: none may switch a node on again in a lab that goes down.
+            state = self._update(bmcs=bmc.stop(self.directory, self.state()))
             running = {name: process for name, process in state.nodes.items() if process.alive()}
             if orderly:
                 self._power_off(running, limit)
@@ -241,6 +232,36 @@ class Lab:
         """Stop everything and delete the lab with its disks and its key."""
         self.down()
         shutil.rmtree(self.directory)
+
+    def bmc(self, name: str, mode: Mode) -> None:
+        """Make the BMC of that node fail in one way, or (ok) work again: at once, and until the next call.
+
+        Raises LabError for a node that does not exist or has no BMC.
+        """
+        with locked(self.directory):
+            (node,) = self._nodes(self.state(), (name,))
+            bmc.set_mode(self.directory, self.state(), node, mode, lambda bmcs: self._update(bmcs=bmcs))
+
+    def obey(self, name: str) -> None:
+        """Carry out what the BMC of that node was ordered, oldest first, until no order waits; failures are logged."""
+        with locked(self.directory):
+            nodes = self._nodes(self.state(), (name,))
+            while orders := bmc_orders.waiting(self.directory, name):
+                try:
+                    self._obey(orders[0], nodes)
+                except XenpairError as e:
+                    log.error("%s failed: %s", orders[0], e)
+                else:
+                    log.info("%s done", orders[0])
+                bmc_orders.finish(self.directory, name)
+
+    def _obey(self, order: Order, nodes: Sequence[Node]) -> None:
+        ran = [node for node in nodes if (process := self.state().nodes.get(node.name)) and process.alive()]
+        if order != "on":
+            self._cut_power(nodes)
+        if order != "off":
+            # A reset leaves a machine off that is off.
+            self._power_on(nodes if order == "on" else ran)
 
     def cut(self, segment: Segment, *names: str, direction: Direction = "both", loss: float = 1.0) -> None:
         """Take out the cables of these nodes, or of all, on that segment: no frame passes, and the cards lose carrier.
@@ -275,7 +296,7 @@ class Lab:
         self._nodes(state, (name,))
         if name not in state.ports:
             raise LabError("the lab is down", hint="`invoke lab.up` starts it")
-        if (problem := _out_of_reach(state, name)) is not None:
+        if (problem := out_of_reach(state, name)) is not None:
             raise LabError(f"{name} cannot be reached: {problem}")
         return ssh.argv(self.directory, name, command)
 
@@ -286,35 +307,11 @@ class Lab:
 
     def status(self) -> LabStatus:
         """What runs, where each boot stands, and what the nodes that can be reached say of the pair."""
-        state = self.state()
-        with ThreadPoolExecutor() as pool:
-            nodes = tuple(pool.map(lambda node: self._node_status(state, node.name), state.cluster.nodes))
-        return LabStatus(
-            accelerator=state.verdict.accelerator if state.verdict else None,
-            accelerator_reason=state.verdict.reason if state.verdict else "chosen at the first start",
-            cut=tuple(f"{fault.segment}-{fault.node}" for fault in state.faults),
-            nodes=nodes,
+        return survey(
+            self.directory,
+            self.state(),
+            lambda name: self.ssh(name, "xenpair", "status", "--json", timeout=90, check=False),
         )
-
-    def _node_status(self, state: State, name: str) -> NodeStatus:
-        process = state.nodes.get(name)
-        if process is None or not process.alive():
-            return NodeStatus(name=name, running=False, console="", ssh_port=None, problem="off")
-        progress = Follower(self.directory / f"{name}.log", state.boots[name]).poll()
-        status = NodeStatus(name=name, running=True, console=progress.text, ssh_port=state.ports.get(name))
-        problem = "booting" if progress.stage < Stage.SYSTEMD else _out_of_reach(state, name)
-        if problem is not None:
-            return status.model_copy(update={"problem": problem})
-        try:
-            output = self.ssh(name, "xenpair", "status", "--json", timeout=90, check=False)
-        except CommandError as e:
-            return status.model_copy(update={"problem": str(e)})
-        if not output.stdout.strip():
-            return status.model_copy(update={"problem": output.stderr.strip() or "no answer"})
-        pair = Pair.parse(output.stdout)
-        if isinstance(pair, str):
-            return status.model_copy(update={"problem": pair})
-        return status.model_copy(update={"pair": pair, "exit_code": output.returncode})
 
     def _nodes(self, state: State, names: Sequence[str]) -> list[Node]:
         known = {node.name: node for node in state.cluster.nodes}
@@ -328,34 +325,24 @@ class Lab:
         save(self.directory, state)
         return state
 
-    def _start_network(self) -> None:
+    def _power_on(self, nodes: Sequence[Node]) -> None:
         state = self.state()
-        if state.switch is None or not state.switch.alive():
-            argv = [sys.executable, "-m", "lab.switch", *map(str, network.cables(state.cluster))]
-            log = self.directory / "switch.err"
-            process = Process.spawn(argv, cwd=self.directory, log=log, env={"PYTHONPATH": str(PROJECT)})
-            state = self._update(switch=process)
-            network.wait_ready(process, self.directory, log)
-            network.control(self.directory, Faults(faults=state.faults))
-        if state.gateway is None or not state.gateway.alive():
-            self._start_gateway(state.cluster)
+        if not any(process.alive() for process in state.nodes.values()):
+            machine.check_memory(state.cluster, disks.available_memory())
+        segments.start(self.directory, self._update)
+        if state.verdict is None:
+            image, memory = self.directory / disks.BASE, max(node.memory for node in state.cluster.nodes)
+            verdict = accelerator.choose(image, memory, cache=accelerator.cache_file())
+            self._update(verdict=verdict)
+        for node in nodes:
+            self._start_node(node)
 
-    def _start_gateway(self, cluster: Cluster) -> None:
-        log = self.directory / "gateway.err"
-        for attempt in range(3):
-            ports = dict(zip((node.name for node in cluster.nodes), network.free_ports(2), strict=True))
-            argv = network.gateway_argv(cluster, ports, qmp=GATEWAY_QMP)
-            process = Process.spawn(argv, cwd=self.directory, log=log)
-            self._update(gateway=process, ports=ports)
-            try:
-                monitor.wait_ready(process, self.directory, GATEWAY_QMP, log)
-            except StartError:
-                # Another program may have taken a port since it was found free.
-                if attempt == 2:
-                    raise
-            else:
-                ssh.write_config(self.directory, ports)
-                return
+    def _cut_power(self, nodes: Sequence[Node]) -> None:
+        state = self.state()
+        for node in nodes:
+            if (process := state.nodes.get(node.name)) is not None:
+                process.kill()
+            ssh.hang_up(self.directory, node.name)
 
     def _start_node(self, node: Node) -> None:
         state, name = self.state(), node.name
@@ -387,13 +374,3 @@ class Lab:
         for cable in network.node_cables(name):
             link = {"name": cable.segment, "up": cable.segment not in out}
             monitor.execute(self.directory, machine.qmp(name), "set_link", link)
-
-
-def _out_of_reach(state: State, name: str) -> str | None:
-    """Why SSH to that node would only run into its timeout, as far as that is known beforehand."""
-    process = state.nodes.get(name)
-    if process is None or not process.alive():
-        return "it is off"
-    if any((fault.segment, fault.node) == ("guest", name) and fault.cut for fault in state.faults):
-        return "its guest cable is out"
-    return None

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -18,9 +19,10 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from config.door import SYSTEM_PATH
+from lab import liveness
 from lab.errors import StartError
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SOURCES = Path(__file__).resolve().parent.parent
 
 # Children of this very process stay zombies until it waits for them; all others are reaped by init.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -58,17 +60,20 @@ class Process(BaseModel):
             except OSError as e:
                 raise StartError(f"{argv[0]} cannot be started: {e.strerror}") from e
         _children[child.pid] = child
-        _, started = _stat(child.pid) or ("", 0)
-        return cls(pid=child.pid, started=started, boot_id=_BOOT_ID.read_text().strip())
+        _, started = liveness.stat(child.pid) or ("", 0)
+        return cls(pid=child.pid, started=started, boot_id=liveness.boot_id())
+
+    @classmethod
+    def spawn_module(cls, module: str, *arguments: str, cwd: Path, log: Path) -> Self:
+        """Start a module of this project as a program of its own; otherwise as spawn()."""
+        argv = [sys.executable, "-m", module, *arguments]
+        return cls.spawn(argv, cwd=cwd, log=log, env={"PYTHONPATH": str(SOURCES)})
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
         if (child := _children.get(self.pid)) is not None and child.poll() is not None:
             del _children[self.pid]
-        if _BOOT_ID.read_text().strip() != self.boot_id:
-            return False
-        state, started = _stat(self.pid) or ("Z", 0)
-        return state not in "ZX" and started == self.started
+        return liveness.alive(self.pid, self.started, self.boot_id)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone. Does nothing when it already is."""
@@ -101,14 +106,3 @@ class Process(BaseModel):
         finally:
             os.close(fd)
         return ended or not self.alive()
-
-
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time of a process, None where there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The command name may itself hold blanks and parentheses; what follows the last one is regular.
-    fields = text.rpartition(")")[2].split()
-    return fields[0], int(fields[19])

@@ -93,6 +93,8 @@ class LabStatus(Part):
     accelerator_reason: str
     cut: tuple[str, ...]
     """Cables with a fault, as SEGMENT-NODE."""
+    bmcs: tuple[str, ...] = ()
+    """BMCs that are not as they should be, as NODE: WHAT."""
     nodes: tuple[NodeStatus, ...]
 
     @property
@@ -113,6 +115,8 @@ class LabStatus(Part):
             )
         if self.cut:
             table.caption = f"{table.caption}\nfaults on: {', '.join(self.cut)}"
+        if self.bmcs:
+            table.caption = f"{table.caption}\nBMCs: {', '.join(self.bmcs)}"
         return table
 
 

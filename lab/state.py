@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from config.door import write_file
 from config.model import Cluster
 from lab.accelerator import Verdict
+from lab.bmc_view import Mode
 from lab.errors import LabError, NoLabError
 from lab.machine import Firmware
 from lab.process import Process
@@ -19,6 +20,20 @@ from lab.switch import Fault
 
 STATE = "state.json"
 LOCK = "lock"
+
+
+class Bmcs(BaseModel):
+    """The nodes' BMCs. lab.bmc_view reads this too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    relay: Process | None = None
+    sims: dict[str, Process] = {}
+    """By node, its ipmi_sim."""
+    ports: dict[str, int] = {}
+    """By node, the UDP port of 127.0.0.1 at which its ipmi_sim listens."""
+    modes: dict[str, Mode] = {}
+    """By node, what is wrong with its BMC; nothing where it is not here."""
 
 
 class State(BaseModel):
@@ -42,6 +57,7 @@ class State(BaseModel):
     boots: dict[str, int] = {}
     """By node, where in its console log the present power-on begins, in bytes."""
     faults: tuple[Fault, ...] = ()
+    bmcs: Bmcs = Bmcs()
 
 
 def load(directory: Path) -> State:

@@ -126,13 +126,15 @@ def test_the_gateway_leads_to_each_node_s_ssh_and_out_to_nowhere() -> None:
     )
 
 
-def test_the_gateway_takes_the_config_s_gateway_address_and_never_a_node_s() -> None:
+def test_the_gateway_takes_the_config_s_gateway_address_and_never_a_node_s_or_a_bmc_s() -> None:
     named = cluster(network={"gateway": "192.168.132.9"})
     assert str(network.gateway_addresses(named)[0]) == "192.168.132.9"
     elsewhere = cluster(network={"gateway": "10.0.0.1"})
     assert str(network.gateway_addresses(elsewhere)[0]) == "192.168.132.254"
     top = {"addresses": {"guest": "192.168.132.254/24", "cluster": "10.10.32.1/24"}}
     assert [str(a) for a in network.gateway_addresses(cluster(xen1=top))] == ["192.168.132.253", "192.168.132.252"]
+    bmc = {"bmc": {"address": "192.168.132.253", "user": "u", "password": "secret:b"}}
+    assert [str(a) for a in network.gateway_addresses(cluster(xen1=bmc))] == ["192.168.132.254", "192.168.132.252"]
 
 
 def test_a_guest_network_without_room_for_the_gateway_is_refused() -> None:
