@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 
 from config import capacity
 from config.capacity import about
-from config.diskrules import is_empty, proven_apart
+from config.diskrules import is_empty, proven_apart, rules, unsafe_wipes
 from config.findings import Location, yaml_path
-from config.model import Cluster, DiskRule, Node, format_size
+from config.model import Cluster, Node, format_size
 
 LINKS: tuple[Literal["cluster", "guest"], ...] = ("cluster", "guest")
 SSH_PORT = 22
@@ -274,12 +274,17 @@ def memory_for_every_guest(cluster: Cluster) -> Iterator[Problem]:
 
 def disk_rules(cluster: Cluster) -> Iterator[Problem]:
     """A rule asks for something, and for a size that exists."""
-    for where, rule in _rules(cluster):
+    for where, rule in rules(cluster):
         if is_empty(rule):
             yield Problem(where, "matches every disk", "give one of serial, wwn, model, min_size, max_size")
         if rule.min_size and rule.max_size and rule.min_size > rule.max_size:
             problem = f"{format_size(rule.min_size)} is more than max_size, {format_size(rule.max_size)}"
             yield Problem((*where, "min_size"), problem, "exchange them")
+
+
+def wipe_names_a_disk(cluster: Cluster) -> Iterator[Problem]:
+    """What is to be wiped is one disk of one node, by its serial number."""
+    yield from (Problem(*fault) for fault in unsafe_wipes(cluster))
 
 
 def backing_is_not_system(cluster: Cluster) -> Iterator[Problem]:
@@ -360,6 +365,7 @@ CHECKS: tuple[Check, ...] = (
     guests_have_a_home,
     memory_for_every_guest,
     disk_rules,
+    wipe_names_a_disk,
     backing_is_not_system,
     disks_for_every_guest,
     fencing,
@@ -376,16 +382,6 @@ def _repeated(values: Iterable[tuple[Location, object]], what: str) -> Iterator[
             yield Problem(where, problem, f"give each its own {what}")
         else:
             first[value] = where
-
-
-def _rules(cluster: Cluster) -> Iterator[tuple[Location, DiskRule]]:
-    yield ("storage", "system"), cluster.storage.system
-    yield ("storage", "backing"), cluster.storage.backing
-    for i, node in enumerate(cluster.nodes):
-        if node.disks.system:
-            yield ("nodes", i, "disks", "system"), node.disks.system
-        if node.disks.backing:
-            yield ("nodes", i, "disks", "backing"), node.disks.backing
 
 
 def _nearby(node: Node) -> str:

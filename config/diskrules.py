@@ -1,10 +1,58 @@
-"""Disk rules against each other: can two of them ever mean the same disk?"""
+"""Disk rules: where they stand, whether two of them can ever mean the same disk, and which of them may wipe one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from config.model import DiskRule
+from config.findings import Location, yaml_path
+from config.model import Cluster, DiskRule
+
+Fault = tuple[Location, str, str]
+"""Where, what is wrong, what would be right."""
+
+
+def rules(cluster: Cluster) -> Iterator[tuple[Location, DiskRule]]:
+    """Every rule of the config, with its place."""
+    yield ("storage", "system"), cluster.storage.system
+    yield ("storage", "backing"), cluster.storage.backing
+    for i, node in enumerate(cluster.nodes):
+        if node.disks.system:
+            yield ("nodes", i, "disks", "system"), node.disks.system
+        if node.disks.backing:
+            yield ("nodes", i, "disks", "backing"), node.disks.backing
+
+
+def is_exact(serial: str | None) -> bool:
+    """Whether a rule's serial means one disk only: it is there, and nothing in it stands for something else."""
+    return serial is not None and not set(serial) & set("*?[")
+
+
+def unsafe_wipes(cluster: Cluster) -> Iterator[Fault]:
+    """Each wipe that is not for one disk of one node, named by its serial number."""
+    serials: dict[str, Location] = {}
+    for where, rule in rules(cluster):
+        if not rule.wipe:
+            continue
+        if where[-1] == "system":
+            problem = "the disk of the dom0 is never wiped; wipe is for the disk below DRBD"
+            yield (*where, "wipe"), problem, "take it out"
+        elif where[0] == "storage":
+            problem = "this rule holds for both nodes, and wipe is for one disk of one of them"
+            remedy = "write it under nodes[].disks.backing of that node, beside the exact serial of the disk"
+            yield (*where, "wipe"), problem, remedy
+        elif rule.serial is None:
+            problem = "nothing here says which one disk is to be wiped"
+            yield (*where, "wipe"), problem, "add its serial, as `lsblk -o PATH,SERIAL` shows it"
+        elif not is_exact(rule.serial):
+            problem = f"{rule.serial} can mean several disks, and wipe is for one"
+            remedy = "give the exact serial, as `lsblk -o PATH,SERIAL` shows it, without * ? ["
+            yield (*where, "serial"), problem, remedy
+        elif rule.serial in serials:
+            problem = f"{rule.serial} is to be wiped at {yaml_path(serials[rule.serial])} already"
+            yield (*where, "serial"), problem, "give the serial of this node's own disk"
+        else:
+            serials[rule.serial] = (*where, "serial")
 
 
 def is_empty(rule: DiskRule) -> bool:

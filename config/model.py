@@ -61,6 +61,15 @@ def _whole_number(value: object) -> object:
     return value
 
 
+def _yes_or_no(value: object) -> object:
+    """The loader hands over texts, and pydantic alone would take y, t, on and 1 for true."""
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError(f"{shown(value)} is neither true nor false; write true or false")
+        return value == "true"
+    return value
+
+
 def _mac(value: str) -> str:
     mac = value.lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
@@ -119,6 +128,7 @@ VolumeGroupName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Port = Annotated[WholeNumber, Field(ge=1, le=65535)]
 Seconds = Annotated[WholeNumber, Field(ge=1)]
+YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 DiskText = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -219,6 +229,8 @@ class DiskRule(Model):
     """Smallest size that fits."""
     max_size: Size | None = None
     """Largest size that fits."""
+    wipe: YesOrNo = False
+    """Erase what the disk holds, once, before its first use. Only for the backing disk of one node, by exact serial."""
 
 
 class NodeDisks(Model):

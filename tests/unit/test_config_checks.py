@@ -46,6 +46,10 @@ def guest(name: str, memory: str = "64M", disk: str = "64M", home: str = "xen1")
     return f"{{name: {name}, memory: {memory}, disk: {disk}, home: {home}}}"
 
 
+def wiped(criterion: str) -> Change:
+    return MAC_1, f"{MAC_1}\n    disks: {{backing: {{{criterion}, wipe: true}}}}"
+
+
 # check, changes, YAML path, a piece of the line it is reported at, words of the message
 ERRORS: list[tuple[str, list[Change], str, str, str]] = [
     ("two_nodes", [(SECOND, "")], "nodes", "nodes:", "there are 1"),
@@ -186,6 +190,19 @@ ERRORS: list[tuple[str, list[Change], str, str, str]] = [
         "min_size",
         "more than max_size, 3G",
     ),
+    ("wipe_names_a_disk", [("min_size: 4G", "wipe: true")], "storage.backing.wipe", "wipe", "holds for both nodes"),
+    ("wipe_names_a_disk", [("system-*\"}", 'system-*", wipe: true}')], "storage.system.wipe", "wipe", "never wiped"),
+    ("wipe_names_a_disk", [wiped("model: 'D*'")], "nodes[0].disks.backing.wipe", "wipe", "add its serial"),
+    ("wipe_names_a_disk", [wiped("serial: 'data-*'")], "nodes[0].disks.backing.serial", "wipe", "can mean several"),
+    ("wipe_names_a_disk", [wiped("serial: 'data-?'")], "nodes[0].disks.backing.serial", "wipe", "the exact serial"),
+    ("wipe_names_a_disk", [wiped("serial: 'data-[1]'")], "nodes[0].disks.backing.serial", "wipe", "the exact serial"),
+    (
+        "wipe_names_a_disk",
+        [wiped("serial: data-1"), (MAC_2, MAC_2 + "\n    disks: {backing: {serial: data-1, wipe: true}}")],
+        "nodes[1].disks.backing.serial",
+        "disks:",
+        "to be wiped at nodes[0].disks.backing.serial already",
+    ),
     ("backing_is_not_system", [(SYSTEM, "system: {max_size: 8G}")], "storage.backing", "backing:", "the same disk"),
     ("backing_is_not_system", [(SYSTEM, "system: {model: X}")], "storage.backing", "backing:", "the same disk"),
     ("backing_is_not_system", [(SYSTEM, 'system: {serial: "*-1"}')], "storage.backing", "backing:", "the same disk"),
@@ -280,6 +297,8 @@ ALLOWED: list[tuple[str, list[Change]]] = [
     ),
     ("a gateway", [("  bridge: xenbr0", "  gateway: 192.168.132.254")]),
     ("as much memory as there is", [guests(guest("a", "1340M"))]),
+    ("one disk is wiped, by its serial", [wiped("serial: data-xen1")]),
+    ("a wipe that is not meant", [("min_size: 4G", "min_size: 4G, wipe: false")]),
     ("as much disk as there is", [guests(guest("a", disk="4092M"))]),
 ]
 
@@ -293,6 +312,13 @@ def test_what_is_unusual_and_right_is_allowed(changes: list[Change], tmp_path: P
 def test_the_guests_may_fill_the_volume_group_to_its_last_extent(disk: str, fits: bool, tmp_path: Path) -> None:
     errors = [f for f in findings(tmp_path, mutated(guests(guest("a", disk=disk)))) if f.severity == "error"]
     assert (errors == []) is fits
+
+
+@pytest.mark.parametrize("word", ["yes", "True", "1", "y"])
+def test_only_true_means_that_a_disk_is_wiped(word: str, tmp_path: Path) -> None:
+    text = mutated((MAC_1, f"{MAC_1}\n    disks: {{backing: {{serial: data-1, wipe: {word}}}}}"))
+    found = [f for f in findings(tmp_path, text) if f.path == "nodes[0].disks.backing.wipe"]
+    assert [f.remedy for f in found] == ["write true or false"]
 
 
 def test_the_rule_that_two_nodes_share_is_reported_once(tmp_path: Path) -> None:
