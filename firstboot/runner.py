@@ -10,6 +10,7 @@ from firstboot.errors import NodeError
 from firstboot.journal import Journal
 from firstboot.node import this_node
 from firstboot.places import Places
+from firstboot.recovery import open_journal
 from firstboot.report import Reporter
 from firstboot.steps import Step, Work, seed
 from firstboot.steps.access import Access
@@ -32,11 +33,15 @@ def first_boot(places: Places) -> None:
     """From whatever this node has reached to a member of the formed pair. Raises XenpairError where a step stops."""
     reporter = Reporter(places.progress, NAMES)
     try:
-        journal = Journal(places.journal)
+        if places.formed.exists():
+            # Nothing of it is ever done again, whatever has become of the records.
+            reporter.formed()
+            return
         reporter.begin(SEED)
         seed.obtain(places, reporter.waiting)
         node = this_node(places)
         reporter.done(SEED)
+        journal = open_journal(node)
         _announce_resume(journal, reporter)
         work = Work(node, journal, reporter.waiting)
         join = Join()

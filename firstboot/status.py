@@ -11,6 +11,7 @@ from firstboot.bmc import bmc_of
 from firstboot.brief import Brief, read_fencing_brief
 from firstboot.errors import BmcError
 from firstboot.fencing import hears_peer, read_fencing_progress
+from firstboot.journal import kept_aside
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
@@ -21,12 +22,16 @@ EXIT_HEALTHY, EXIT_FAILED, EXIT_DEGRADED = 0, 1, 2
 
 @dataclass(frozen=True)
 class FirstBootStatus:
-    """state: running, waiting, failed or done; step and error: where it stands and why; resumed_at: or empty."""
+    """state: running, waiting, failed or done; step and error: where it stands and why; resumed_at: or empty.
+
+    damaged_journals: files that were kept when the journal had to be rebuilt, until the administrator removes them.
+    """
 
     state: State
     step: str = ""
     error: str = ""
     resumed_at: str = ""
+    damaged_journals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,10 +140,15 @@ def fencing_status(drbd: DrbdState, places: Places) -> FencingStatus:
 def firstboot_status(places: Places) -> FirstBootStatus:
     """From the formed mark, else from the progress of this boot."""
     progress = read_progress(places.progress) or Progress("running")
+    damaged = tuple(str(path) for path in kept_aside(places.journal))
     if places.formed.exists():
-        return FirstBootStatus(state="done", resumed_at=progress.resumed_at)
+        return FirstBootStatus(state="done", resumed_at=progress.resumed_at, damaged_journals=damaged)
     return FirstBootStatus(
-        state=progress.state, step=progress.step, error=progress.error, resumed_at=progress.resumed_at
+        state=progress.state,
+        step=progress.step,
+        error=progress.error,
+        resumed_at=progress.resumed_at,
+        damaged_journals=damaged,
     )
 
 
@@ -190,6 +200,7 @@ def as_text(status: Status) -> str:
         f"  first boot   {where}" + (f" (resumed at {first.resumed_at})" if first.resumed_at else ""),
     ]
     lines += [f"               {line}" for line in first.error.splitlines()]
+    lines += [f"               the journal was damaged, and rebuilt; kept as {path}" for path in first.damaged_journals]
     drbd = status.drbd
     lines += [
         f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}"
