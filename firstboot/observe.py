@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from config.door import run
 from config.errors import CommandError
 from firstboot.errors import ProbeError
-from firstboot.probe.disks import LSBLK_COLUMNS, BlockDevice, Signature, parse_lsblk, parse_wipefs
+from firstboot.probe.disks import (
+    LSBLK_COLUMNS,
+    BlockDevice,
+    Contents,
+    Edges,
+    Signature,
+    edge_ranges,
+    parse_edges,
+    parse_lsblk,
+    parse_wipefs,
+)
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState, Metadata, parse_dump_md, parse_proc_drbd
 from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
 from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
@@ -50,9 +62,50 @@ def signatures(device: str | Path) -> tuple[Signature, ...]:
     return parse_wipefs(run(["wipefs", "--json", "--no-act", device]).stdout)
 
 
+def contents(disk: BlockDevice) -> Contents:
+    """All that stands on a disk. What is inside its partitions does not show on the disk itself, so each is asked."""
+    parts = [device.path for device in disk.walk() if device.type == "part"]
+    found = [signature for path in (disk.path, *parts) for signature in signatures(path)]
+    return Contents(tuple(found), edges(disk.path, disk.size), held(disk.path))
+
+
+def edges(device: str, size: int) -> Edges:
+    """What stands at the two ends of a disk of that size (bytes). Raises OSError where it cannot be read."""
+    pieces = {}
+    with Path(device).open("rb") as f:
+        for at, length in edge_ranges(size):
+            f.seek(at)
+            pieces[at] = f.read(length)
+            if len(pieces[at]) != length:
+                raise ProbeError(f"{device} ends at byte {at + len(pieces[at])}, and lsblk says {size} bytes")
+    return parse_edges(Path(device).name, pieces)
+
+
+def held(device: str) -> bool:
+    """Whether the kernel uses a disk or a part of it: it lets nobody else have it then (open(2), O_EXCL)."""
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as e:
+        if e.errno == errno.EBUSY:
+            return True
+        raise
+    return False
+
+
+def exists(device: Path) -> bool:
+    """Whether there is a device of that name now."""
+    return device.exists()
+
+
 def metadata(partition: str | Path) -> Metadata | None:
-    """The DRBD metadata of a detached partition, or None where there is none."""
-    output = run(["drbdmeta", "0", "v08", partition, "internal", "dump-md"], check=False)
+    """The DRBD metadata of a detached partition, or None where there is none.
+
+    After a power cut it is "unclean" (its activity log is not applied yet), and is shown on demand only.
+    """
+    command = ["drbdmeta", "0", "v08", str(partition), "internal", "dump-md"]
+    output = run(command, check=False)
+    if output.returncode != 0 and "unclean" in output.stderr:
+        output = run([command[0], "--force", *command[1:]], check=False)
     if output.returncode == 0:
         return parse_dump_md(output.stdout)
     if "No valid meta data found" in output.stderr + output.stdout:

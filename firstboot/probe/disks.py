@@ -108,10 +108,10 @@ def parse_wipefs(text: str) -> tuple[Signature, ...]:
 
 EDGE = 8 << 20
 """Bytes at either end of a disk that are looked at, and cleared by a wipe. All that libblkid knows a disk by stands in
-the first 4 MiB and 64 KiB (LUKS2's last second header) or in the last MiB, of the disk or of a partition on it; a single
-partition begins 1 MiB in and ends less than 2 MiB before the end."""
+the first 5 MiB (LUKS2's last second header is at 4 MiB) or in the last one, of the disk or of a partition on it; a
+single partition begins 1 MiB in and ends less than 2 MiB before the end."""
 TABLE_ROOM = 32 << 10
-"""Bytes at either end in which a GPT stands: 34 sectors, of 512 bytes or 6 of 4 KiB (UEFI specification, GPT layout)."""
+"""Bytes at either end in which a GPT stands: 34 sectors of 512 bytes, or 6 of 4 KiB (UEFI specification)."""
 BLOCK = 4 << 10
 SECTOR = 512
 

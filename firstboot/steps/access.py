@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -50,6 +51,7 @@ def make_key(path: Path, comment: str) -> None:
     half was on the disk before it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_half_made(path)
     public = path.with_name(path.name + ".pub")
     if path.exists():
         write_file(public, run(["ssh-keygen", "-y", "-f", path]).stdout)
@@ -59,6 +61,14 @@ def make_key(path: Path, comment: str) -> None:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", new])
         write_file(public, new.with_name("key.pub").read_bytes())
         write_file(path, new.read_bytes(), mode=0o600)
+
+
+def _remove_half_made(path: Path) -> None:
+    """What a power cut has left of a key that was never used; it would lie there for ever."""
+    for left in path.parent.glob(".new-key-*"):
+        shutil.rmtree(left)
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink()
 
 
 def has_key(path: Path) -> bool:

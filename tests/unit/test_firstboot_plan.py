@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
-from config.model import Cluster, DiskRule
+from config.model import Cluster
 from firstboot.errors import BackingDiskError, IdentityError
-from firstboot.plan import backing, identity, replication
+from firstboot.plan import identity, replication
 from firstboot.plan.outline import outline
 from firstboot.plan.replication import InitialSync
-from firstboot.probe.disks import BlockDevice, Signature
+from firstboot.probe.disks import Signature
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.machine import Machine
-
-GIB = 1 << 30
-DISK = BlockDevice("/dev/vdb", "disk", 4 * GIB, serial="data-xen1")
-SYSTEM = BlockDevice(
-    "/dev/vda",
-    "disk",
-    8 * GIB,
-    serial="system-xen1",
-    children=(BlockDevice("/dev/vda3", "part", 3 * GIB, fstype="ext4", mountpoints=("/",)),),
-)
-RULE = DiskRule(serial="data-*")
-BEGUN = {"serial": "data-xen1", "partuuid": "11111111-2222-3333-4444-555555555555", "disk": "/dev/vdb"}
-GPT = Signature("vdb", "gpt", 512)
 
 CONNECTIONS = """
     Unconfigured StandAlone Disconnecting Unconnected Timeout BrokenPipe NetworkFailure ProtocolError TearDown
@@ -88,90 +74,6 @@ def test_a_uuid_matches_in_either_case(cluster: Cluster) -> None:
 def test_a_missing_card_is_named_with_those_that_are_there(cluster: Cluster) -> None:
     with pytest.raises(IdentityError, match=r"no network card 52:54:00:13:20:01 for nics.guest; seen: eth0 aa"):
         identity.nic({"aa:bb:cc:dd:ee:f0": "eth0"}, cluster.nodes[0], "guest")
-
-
-@pytest.mark.parametrize(
-    ("rule", "matches"),
-    [
-        (DiskRule(serial="data-xen1"), True),
-        (DiskRule(serial="data-*"), True),
-        (DiskRule(serial="DATA-*"), False),
-        (DiskRule(wwn="0x5000"), False),
-        (DiskRule(model="*"), True),
-        (DiskRule(min_size=4 * GIB), True),
-        (DiskRule(min_size=4 * GIB + 1), False),
-        (DiskRule(max_size=4 * GIB - 1), False),
-        (DiskRule(serial="data-*", max_size=2 * GIB), False),
-    ],
-)
-def test_a_rule_fits_only_where_all_of_it_does(rule: DiskRule, matches: bool) -> None:
-    assert backing.fits(rule, DISK) is matches
-
-
-def test_exactly_one_disk_has_to_fit() -> None:
-    assert backing.backing_disk(RULE, [SYSTEM, DISK]) is DISK
-    with pytest.raises(BackingDiskError, match=r"fits no disk.*/dev/vda \(8G, serial system-xen1.*in use"):
-        backing.backing_disk(RULE, [SYSTEM])
-    with pytest.raises(BackingDiskError, match=r"fits 2 disks"):
-        backing.backing_disk(RULE, [DISK, replace(DISK, path="/dev/vdc", serial="data-2")])
-
-
-def test_a_disk_in_use_is_never_the_backing_disk() -> None:
-    with pytest.raises(BackingDiskError, match="in use: /"):
-        backing.backing_disk(DiskRule(serial="system-*"), [SYSTEM, DISK])
-
-
-def test_a_read_only_disk_is_refused() -> None:
-    with pytest.raises(BackingDiskError, match="read-only"):
-        backing.backing_disk(RULE, [replace(DISK, read_only=True)])
-
-
-def test_partitions_and_cd_drives_are_not_disks() -> None:
-    with pytest.raises(BackingDiskError, match="no disk at all"):
-        backing.backing_disk(RULE, [replace(DISK, type="rom"), replace(DISK, type="loop")])
-
-
-def test_a_blank_disk_is_partitioned() -> None:
-    assert backing.backing_partition(DISK, (), {}) == backing.MakePartition(DISK)
-
-
-@pytest.mark.parametrize("kind", ["gpt", "dos", "ext4", "LVM2_member", "linux_raid_member", "swap", "drbd", "vfat"])
-def test_a_disk_with_a_signature_is_refused(kind: str) -> None:
-    with pytest.raises(BackingDiskError, match=f"not blank: {kind} at byte 1080 of vdb"):
-        backing.backing_partition(DISK, [Signature("vdb", kind, 1080)], {})
-
-
-def test_a_disk_with_a_partition_is_refused_even_where_no_signature_is_known() -> None:
-    disk = replace(DISK, children=(BlockDevice("/dev/vdb1", "part", GIB),))
-    with pytest.raises(BackingDiskError, match="partition /dev/vdb1"):
-        backing.backing_partition(disk, (), {})
-
-
-def test_our_own_partition_is_used_again() -> None:
-    part = BlockDevice("/dev/vdb1", "part", 4 * GIB - (1 << 21), partuuid=BEGUN["partuuid"], fstype="drbd")
-    disk = replace(DISK, children=(part,))
-    assert backing.backing_partition(disk, [GPT], BEGUN) == backing.UsePartition(part)
-
-
-def test_our_own_half_made_table_is_made_again() -> None:
-    assert backing.backing_partition(DISK, [GPT, Signature("vdb", "PMBR", 510)], BEGUN) == backing.MakePartition(DISK)
-
-
-@pytest.mark.parametrize("foreign", [Signature("vdb", "ext4", 1080), Signature("vdb", "drbd", 1 << 31)])
-def test_what_appeared_on_our_half_made_disk_is_refused(foreign: Signature) -> None:
-    with pytest.raises(BackingDiskError, match=foreign.kind):
-        backing.backing_partition(DISK, [GPT, foreign], BEGUN)
-
-
-def test_somebody_elses_partition_on_our_disk_is_refused() -> None:
-    disk = replace(DISK, children=(BlockDevice("/dev/vdb1", "part", GIB, partuuid="other", fstype="ext4"),))
-    with pytest.raises(BackingDiskError, match=r"partition /dev/vdb1 \(ext4\)"):
-        backing.backing_partition(disk, [GPT], BEGUN)
-
-
-def test_another_disk_than_the_one_begun_with_is_refused() -> None:
-    with pytest.raises(BackingDiskError, match=r"began with the disk of serial 'data-xen1'.*serial 'data-9'"):
-        backing.backing_partition(replace(DISK, serial="data-9"), (), BEGUN)
 
 
 def test_the_initial_sync_is_skipped_only_when_both_sides_are_fresh() -> None:
