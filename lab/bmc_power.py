@@ -19,6 +19,8 @@ log = logging.getLogger("lab.bmc")
 def main(argv: list[str]) -> int:
     """Exit code 0, or 1 where an order could not be carried out at all."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%F %T", level=logging.INFO)
+    # A QEMU that was just started is asked until it answers.
+    logging.getLogger("qemu").setLevel(logging.CRITICAL)
     try:
         Lab(Path()).obey(argv[0])
     except NoLabError:
