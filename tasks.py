@@ -164,6 +164,15 @@ def lab_kill(context: Context, node: str, lab: str = "default") -> None:  # noqa
     command.opened(lab).kill(node)
 
 
+@task(help=NODE_HELP)
+@speaks
+def lab_renew(context: Context, node: str, lab: str = "default") -> None:  # noqa: ARG001
+    """Put a new machine, with blank disks, in the place of a node that is off."""
+    from lab import command
+
+    command.opened(lab).renew(node)
+
+
 @task(help={**NODE_HELP, "wait": "until the node is a member of the pair again"})
 @speaks
 def lab_start(context: Context, node: str, lab: str = "default", wait: bool = False) -> None:  # noqa: ARG001
@@ -221,6 +230,7 @@ namespace.add_collection(
         ssh=lab_ssh,
         kill=lab_kill,
         start=lab_start,
+        renew=lab_renew,
         cut=lab_cut,
         heal=lab_heal,
         bmc=lab_bmc,

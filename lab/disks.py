@@ -81,6 +81,12 @@ def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> N
         _create(directory, disk_file(node.name, "vars"), copy)
 
 
+def discard(directory: Path, name: str) -> None:
+    """Delete a node's disks and UEFI variables; make() makes them anew, blank."""
+    for which in ("system", "backing", "vars"):
+        (directory / disk_file(name, which)).unlink(missing_ok=True)
+
+
 def _create(directory: Path, file: str, command: list[str], *size: str) -> None:
     if (directory / file).exists():
         return

@@ -228,6 +228,16 @@ class Lab:
                 process.terminate()
             self._update(nodes={}, ports={}, gateway=None, switch=None)
 
+    def renew(self, name: str) -> None:
+        """Put a new machine in the node's place: nothing on its disks. Raises LabError while the old one runs."""
+        with locked(self.directory):
+            state = self.state()
+            (node,) = self._nodes(state, (name,))
+            if name in state.nodes and state.nodes[name].alive():
+                raise LabError(f"{name} runs", hint=f"`invoke lab.kill --node {name}` first")
+            disks.discard(self.directory, node.name)
+            ssh.forget(self.directory, node.name)
+
     def reset(self) -> None:
         """Stop everything and delete the lab with its disks and its key."""
         self.down()

@@ -67,3 +67,9 @@ def hang_up(directory: Path, node: str) -> None:
     """Close the shared connection: to a node that lost its power it would hang until it times out."""
     if (directory / f"{node}.ssh").exists():
         run(["ssh", "-F", directory.resolve() / CONFIG, "-O", "exit", node], check=False)
+
+
+def forget(directory: Path, node: str) -> None:
+    """Forget the node's host key: another machine answers under its name from now on."""
+    if (directory / KNOWN_HOSTS).exists():
+        run(["ssh-keygen", "-q", "-R", node, "-f", directory / KNOWN_HOSTS])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
@@ -18,6 +21,9 @@ from images.progress import Progress
 from lab.pair import Lab
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+HEARTBEAT_LIMIT = 240.0
+"""Seconds from usable storage until both heartbeats have heard each other: initdead is 60."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -95,6 +101,26 @@ def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: str) ->
     return Lab.prepare(directory, config_file, image, firmware=firmware)  # type: ignore[arg-type]
 
 
+def status(lab: Lab, node: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
+    return answer
+
+
+def wait_until(lab: Lab, node: str, limit: float, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Until the node's status is as wanted; returns it."""
+    deadline = time.monotonic() + limit
+    while not wanted(found := status(lab, node)):
+        assert time.monotonic() < deadline, f"{node} does not become what was expected: {found}"
+        time.sleep(1)
+    return found
+
+
+def assert_healthy(lab: Lab) -> None:
+    """Both nodes say so; heartbeat may need a moment more than the storage."""
+    for node in lab.state().cluster.nodes:
+        wait_until(lab, node.name, HEARTBEAT_LIMIT, lambda found: found["health"] == "healthy")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is asked of the formed pair is asked again after both nodes were rebooted."""
     if "servers" in metafunc.fixturenames:
@@ -135,6 +161,7 @@ def servers(
     if request.param == "after-reboot":
         formed_lab.reboot()
         formed_lab.wait()
+    assert_healthy(formed_lab)
     return reach(cluster, [node.name for node in cluster.nodes], formed_lab.ssh_config, formed_lab)
 
 

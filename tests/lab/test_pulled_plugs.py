@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.console import Follower
 from lab.pair import PROJECT, Lab
-from tests.lab.conftest import fresh_lab
+from tests.lab.conftest import assert_healthy, fresh_lab, status, wait_until
 
 pytestmark = pytest.mark.lab
 
 LIMIT = 1200.0
 """Seconds for a step, or for a boot, under emulation."""
-
-HEARTBEAT_LIMIT = 240.0
-"""Seconds from usable storage until both heartbeats have heard each other: initdead is 60."""
 
 FENCING_LIMIT = 180.0
 """Seconds from the loss of a node until the other one has decided: 10 to notice, 21 of delay, and emulation."""
@@ -46,26 +42,6 @@ def wait_for_step(lab: Lab, node: str, text: str) -> None:
         assert not progress.failure, f"{node}: {progress.failure}"
         assert time.monotonic() < deadline, f"{node} never came to {text!r}"
         time.sleep(0.1)
-
-
-def status(lab: Lab, node: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
-    return answer
-
-
-def wait_until(lab: Lab, node: str, limit: float, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Until the node's status is as wanted; returns it."""
-    deadline = time.monotonic() + limit
-    while not wanted(found := status(lab, node)):
-        assert time.monotonic() < deadline, f"{node} does not become what was expected: {found}"
-        time.sleep(1)
-    return found
-
-
-def assert_healthy(lab: Lab) -> None:
-    """Both nodes say so; heartbeat may need a moment more than the storage."""
-    for node in NODES:
-        wait_until(lab, node, HEARTBEAT_LIMIT, lambda found: found["health"] == "healthy")
 
 
 def write(lab: Lab, node: str, text: str) -> None:
@@ -176,3 +152,21 @@ def test_after_a_power_loss_a_node_alone_waits_for_the_other(lab: Lab) -> None:
     lab.wait(timeout=LIMIT)
     assert_healthy(lab)
     assert_kept(lab, "last-word")
+
+
+def test_a_dead_server_is_replaced_while_the_survivor_serves(lab: Lab) -> None:
+    lab.kill("xen2")
+    write(lab, "xen1", "while-alone")
+    wait_acknowledged(lab, "xen1", "while-alone")
+    lab.renew("xen2")
+    lab.ssh("xen1", "xenpair replace xen2")
+    # It ends at the first write that fails, and so does what the survivor's guests do.
+    writer = "while echo on | dd of=/dev/data/kept seek=1 oflag=direct,sync bs=512 conv=sync; do sleep 1; done"
+    lab.ssh("xen1", f"setsid sh -c '{writer}' >/dev/null 2>&1 </dev/null & echo $! > /run/writer")
+    lab.start("xen2")
+    lab.wait(timeout=LIMIT)
+    assert_healthy(lab)
+    assert lab.ssh("xen1", "test -d /proc/$(cat /run/writer)", check=False).returncode == 0
+    lab.ssh("xen2", "lvchange --activate y data/kept")
+    assert_kept(lab, "while-alone")
+    lab.ssh("xen1", "kill -- -$(cat /run/writer)")
