@@ -197,13 +197,12 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
         if arguments.heartbeat != peer.peer:
             raise NodeError(f"this node fences {peer.peer}, and was asked to fence {arguments.heartbeat}")
         return FENCED if fencing.fence("heartbeat", peer, places, limit=fencing.HANDLER_LIMIT) else 1
-    limit = None if arguments.until_proven else fencing.HANDLER_LIMIT
-    proven = fencing.fence("drbd", peer, places, limit=limit)
     if arguments.until_proven:
         brief = read_brief(places.brief)
-        if proven and brief is not None:
+        if fencing.fence("pursuit", peer, places) and brief is not None:
             fencing.let_go(brief.resource)
         return 0
+    proven = fencing.fence("drbd", peer, places, limit=fencing.HANDLER_LIMIT)
     if not proven and not fencing.hears_peer(observe.drbd()):
         run(["systemctl", "start", "--no-block", fencing.UNIT])
     return FENCED if proven else 1

@@ -96,13 +96,14 @@ def fence(
         look = Look(0.0, connected=False, confirmed=False)
         ordered_at = 0.0
         while limit is None or now() - begun < limit:
-            connected = hears_peer(observe.drbd())
-            if connected:
+            state = observe.drbd()
+            if hears_peer(state):
                 forget(places)
             look = replace(
                 look,
                 waited=now() - begun,
-                connected=connected,
+                connected=hears_peer(state),
+                frozen=state.suspended,
                 confirmed=places.confirmation.exists(),
                 proven=places.fencing_proof.exists(),
                 ordered=now() - ordered_at if look.ordered is not None else None,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Requester = Literal["drbd", "heartbeat"]
+Requester = Literal["drbd", "pursuit", "heartbeat"]
+"""drbd: its handler, at a loss of the peer. pursuit: goes on after a handler that ended without proof. heartbeat."""
 Power = Literal["on", "off"]
 
 GRACE = 3.0
@@ -33,14 +34,16 @@ class Look:
     """What this side knows at one moment of a flight.
 
     waited: seconds since the flight began. connected: DRBD hears the peer. confirmed: the administrator's word lies
-    there. proven: somebody else's flight has proven this incident. power: the BMC's last answer, None before the first
-    and after a failed one. problem: why the last question or order failed. ordered: seconds since the BMC took the
-    order to switch off, None before it has, and again once it is to be told anew. struck: it has ever taken it.
+    there. frozen: DRBD's I/O is suspended. proven: another flight has proven this incident. power: the BMC's last
+    answer, None before the first and after a failed one. problem: why the last question or order failed. ordered:
+    seconds since the BMC took the order to switch off, None before it has, and again once it is to be told anew.
+    struck: it has ever taken it.
     """
 
     waited: float
     connected: bool
     confirmed: bool
+    frozen: bool = True
     proven: bool = False
     power: Power | None = None
     problem: str = ""
@@ -87,15 +90,20 @@ Next = Proven | Withdraw | Hold | AskPower | PowerOff
 def next_fencing_step(requester: Requester, look: Look, terms: Terms) -> Next:
     """What a flight does next.
 
-    DRBD asks because it has lost the peer, so its return ends that. heartbeat asks because the peer's heartbeat is
-    dead, and means to start what runs there: only a machine that is off will do, even where DRBD still hears it.
+    DRBD asks because it has lost the peer: the peer's return ends that, and a pursuit of it. heartbeat asks because the
+    peer's heartbeat is dead, and means to start what runs there: only a machine that is off will do, even where DRBD
+    still hears it.
     """
-    if look.connected and requester == "drbd":
+    if look.connected and requester != "heartbeat":
         return Withdraw(f"{terms.peer} is connected again")
-    if look.proven and not look.connected:
-        return Proven(by="an earlier request in the same incident")
-    if look.confirmed and not look.connected:
-        return Proven(by="the administrator's word")
+    if requester == "pursuit" and not look.frozen:
+        return Withdraw("nothing is frozen any more")
+    if not look.connected and (look.proven or look.confirmed):
+        return Proven(by="an earlier request in the same incident" if look.proven else "the administrator's word")
+    return _without_a_word(look, terms)
+
+
+def _without_a_word(look: Look, terms: Terms) -> Next:
     by_hand = f"`xenpair fence --confirm-peer-is-off {terms.peer}` once it is off for certain"
     if not terms.by_bmc:
         return Hold(f"{terms.peer} is lost and has no BMC in the config, so nothing proves that it is off; {by_hand}")

@@ -29,9 +29,10 @@ BRIEF = FencingBrief("xen2", 0, power_on=True, bmc=BMC)
 
 def looks() -> list[Look]:
     return [
-        Look(waited, connected, confirmed, proven, power, problem, ordered, ordered is not None)  # type: ignore[arg-type]
-        for waited, connected, confirmed, proven, power, problem, ordered in itertools.product(
+        Look(waited, connected, confirmed, frozen, proven, power, problem, ordered, ordered is not None)  # type: ignore[arg-type]
+        for waited, connected, confirmed, frozen, proven, power, problem, ordered in itertools.product(
             (0.0, GRACE, GRACE + 18, 1000.0),
+            (True, False),
             (True, False),
             (True, False),
             (True, False),
@@ -43,7 +44,7 @@ def looks() -> list[Look]:
 
 
 @pytest.mark.parametrize("terms", [FIRST, SECOND, Terms("xen2", by_bmc=False, delay=0)])
-@pytest.mark.parametrize("requester", ["drbd", "heartbeat"])
+@pytest.mark.parametrize("requester", ["drbd", "pursuit", "heartbeat"])
 def test_only_the_bmcs_off_or_a_persons_word_proves_anything(requester: str, terms: Terms) -> None:
     for look in looks():
         step = next_fencing_step(requester, look, terms)  # type: ignore[arg-type]
@@ -54,7 +55,9 @@ def test_only_the_bmcs_off_or_a_persons_word_proves_anything(requester: str, ter
             assert terms.by_bmc
             assert look.power == "on"
             assert look.waited >= GRACE + terms.delay
-        if requester == "drbd" and look.connected:
+        if requester != "heartbeat" and look.connected:
+            assert isinstance(step, Withdraw)
+        if requester == "pursuit" and not look.frozen:
             assert isinstance(step, Withdraw)
 
 
@@ -192,6 +195,17 @@ def test_heartbeat_shoots_a_peer_whose_heartbeat_alone_is_dead(stage: Stage, mon
     box = controller(monkeypatch, "on", "off")
     stage.drbd = lambda _: BACK
     assert stage.fence("heartbeat")
+    assert box.orders == ["off"]
+
+
+def test_a_pursuit_that_comes_after_the_proof_shoots_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = controller(monkeypatch, "on", "off", "on")
+    assert stage.fence("drbd")
+    stage.time += 30
+    # DRBD has not let go yet: the proof of this incident is used, though it is older than the pursuit.
+    assert stage.fence("pursuit")
+    stage.drbd = lambda _: DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
+    assert not stage.fence("pursuit")
     assert box.orders == ["off"]
 
 
