@@ -14,6 +14,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
+from config.errors import CommandError
 from config.loader import load
 from config.model import Cluster, Node
 from images.build import build_image
@@ -102,14 +103,18 @@ def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: str) ->
 
 
 def status(lab: Lab, node: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
+    """What the node says of itself; empty while it does not answer."""
+    try:
+        answer: dict[str, Any] = json.loads(lab.ssh(node, "xenpair", "status", "--json", check=False).stdout)
+    except (CommandError, ValueError):
+        return {}
     return answer
 
 
 def wait_until(lab: Lab, node: str, limit: float, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Until the node's status is as wanted; returns it."""
     deadline = time.monotonic() + limit
-    while not wanted(found := status(lab, node)):
+    while not ((found := status(lab, node)) and wanted(found)):
         assert time.monotonic() < deadline, f"{node} does not become what was expected: {found}"
         time.sleep(1)
     return found
