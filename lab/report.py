@@ -44,6 +44,13 @@ class Heartbeat(Part):
     state: str | None = None
 
 
+class Fencing(Part):
+    """Whether a lost peer could be switched off, or how far that is."""
+
+    state: str | None = None
+    reason: str | None = None
+
+
 class Guest(Part):
     """A guest and where it is."""
 
@@ -60,6 +67,7 @@ class Pair(Part):
     drbd: Drbd = Drbd()
     lvm: Lvm = Lvm()
     heartbeat: Heartbeat = Heartbeat()
+    fencing: Fencing = Fencing()
     guests: tuple[Guest, ...] = ()
 
     @classmethod
@@ -107,12 +115,15 @@ class LabStatus(Part):
 
     def table(self) -> Table:
         """For a person."""
-        columns = ("node", "power", "console", "ssh", "drbd", "roles", "disks", "vg", "heartbeat", "guests")
+        columns = ("node", "power", "console", "ssh", "drbd", "roles", "disks", "vg", "heartbeat", "fencing", "guests")
         table = Table(*columns, caption=f"{self.accelerator or 'no accelerator yet'}: {self.accelerator_reason}")
         for node in self.nodes:
             table.add_row(
                 node.name, "on" if node.running else "off", node.console, str(node.ssh_port or ""), *_pair(node)
             )
+        for node in self.nodes:
+            if node.pair and node.pair.fencing.reason:
+                table.caption = f"{table.caption}\n{node.name}: {node.pair.fencing.reason}"
         if self.cut:
             table.caption = f"{table.caption}\nfaults on: {', '.join(self.cut)}"
         if self.bmcs:
@@ -122,7 +133,7 @@ class LabStatus(Part):
 
 def _pair(node: NodeStatus) -> list[str]:
     if (pair := node.pair) is None:
-        return [node.problem or "?", *[""] * 5]
+        return [node.problem or "?", *[""] * 6]
     drbd = pair.drbd
     return [
         drbd.connection or "-",
@@ -130,5 +141,6 @@ def _pair(node: NodeStatus) -> list[str]:
         f"{drbd.disk or '-'}/{drbd.peer_disk or '-'}",
         pair.lvm.volume_group or "-",
         pair.heartbeat.state or "-",
+        pair.fencing.state or "-",
         ", ".join(f"{guest.name} on {guest.running_on or 'none'}" for guest in pair.guests) or "-",
     ]
