@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.door import run
+from config.door import run, start
 from config.errors import XenpairError
 from firstboot.errors import NodeError
 from firstboot.places import Places
@@ -188,7 +188,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
 
 
 def _fence_peer(arguments: argparse.Namespace) -> int:
-    from firstboot import fencing, observe
+    from firstboot import fencing
     from firstboot.brief import read_brief
 
     _log_to_journal()
@@ -202,10 +202,9 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
         if fencing.fence("pursuit", peer, places) and brief is not None:
             fencing.let_go(brief.resource)
         return 0
-    proven = fencing.fence("drbd", peer, places, limit=fencing.HANDLER_LIMIT)
-    if not proven and not fencing.hears_peer(observe.drbd()):
-        run(["systemctl", "start", "--no-block", fencing.UNIT])
-    return FENCED if proven else 1
+    # At once, for it waits for this flight's end, and is there whatever becomes of this process.
+    start(["systemctl", "start", "--no-block", fencing.UNIT])
+    return FENCED if fencing.fence("drbd", peer, places, limit=fencing.HANDLER_LIMIT) else 1
 
 
 def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001

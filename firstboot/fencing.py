@@ -48,7 +48,7 @@ SWITCH_ON_LIMIT = 300.0
 COMMAND = "/usr/bin/xenpair"
 
 UNIT = "xenpair-fencing.service"
-"""Goes on where DRBD's handler had to end: drbdadm kills a handler after 600 s (SLEEPS_VERY_LONG, drbd-utils)."""
+"""Goes on where DRBD's handler ends: drbdadm kills a handler after 600 s (SLEEPS_VERY_LONG, drbd-utils)."""
 
 HANDLER_LIMIT = 240.0
 """Seconds that a handler takes at most: it may have to wait for another flight of that length before its own."""
