@@ -115,7 +115,9 @@ def fence(
                         _switch_on_later()
                     return True
                 case Withdraw(reason):
-                    _note(places, FencingProgress("withdrawn", brief.peer, reason))
+                    # A pursuit that finds all over leaves standing how it ended.
+                    if look.connected:
+                        _note(places, FencingProgress("withdrawn", brief.peer, reason))
                     return False
                 case Hold(reason, loud):
                     _note(places, FencingProgress("holding" if loud else "pursuing", brief.peer, reason))

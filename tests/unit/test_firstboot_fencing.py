@@ -207,6 +207,7 @@ def test_a_pursuit_that_comes_after_the_proof_shoots_nobody(stage: Stage, monkey
     stage.drbd = lambda _: DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
     assert not stage.fence("pursuit")
     assert box.orders == ["off"]
+    assert stage.status().state == "proven"
 
 
 NO_BMC = FencingBrief("xen2", 0, power_on=True, bmc=None)
