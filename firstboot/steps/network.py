@@ -47,7 +47,7 @@ class Network:
         run(["systemctl", "start", "systemd-networkd.service"])
         deadline = time.monotonic() + LIMIT
         reloaded = False
-        while not _has_addresses(node.me.addresses, node.nics.cluster, node.cluster.network.bridge):
+        while not (reloaded and _has_addresses(node.me.addresses, node.nics.cluster, node.cluster.network.bridge)):
             if time.monotonic() > deadline:
                 raise NodeError(
                     f"networkd has not configured {node.nics.cluster} and {node.cluster.network.bridge} "
