@@ -77,7 +77,7 @@ def test_a_uefi_finds_its_loader(image: Image, name: str) -> None:
 
 def test_no_secret_of_the_cluster_is_anywhere_in_the_image(image: Image, loaded: Loaded) -> None:
     own = secrets.ensure(loaded.cluster, loaded.source.parent / "secrets")
-    needles = [value.encode() for value in (own.authkeys, own.drbd, own.join)]
+    needles = [value.encode() for value in (own.authkeys, own.drbd, own.join, *own.bmc.values())]
     assert not [needle for data in stretches(image.raw) for needle in needles if needle in data]
 
 
@@ -123,6 +123,10 @@ def test_units_that_would_harm_are_masked(image: Image, unit: str) -> None:
 @pytest.mark.parametrize("unit", ["xenpair-firstboot.service", "systemd-networkd.service", "xen.service"])
 def test_units_that_the_node_needs_are_enabled(image: Image, unit: str) -> None:
     assert unit in image.names("/etc/systemd/system/multi-user.target.wants")
+
+
+def test_heartbeats_plugin_can_be_run(image: Image) -> None:
+    assert "Mode:  0755" in image.debugfs("stat /usr/lib/stonith/plugins/external/xenpair")
 
 
 def test_the_archive_is_bound_to_debians_keyring(image: Image, described: Manifest) -> None:
