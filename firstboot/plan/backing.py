@@ -219,6 +219,11 @@ def is_empty_inside(disk: BlockDevice, contents: Contents) -> bool:
     return {s.kind for s in contents.signatures} <= OWN_TABLE and not contents.edges.beyond_table(disk.size)
 
 
+def is_drbds_alone(contents: Contents) -> bool:
+    """Whether nothing but DRBD's metadata is known to stand inside the partitions of a disk."""
+    return {s.kind for s in contents.signatures} <= OWN_TABLE | {"drbd"}
+
+
 def _not_to_be_wiped(disk: BlockDevice, contents: Contents, history: History, cluster: Cluster) -> str:
     """Why a disk that is not blank stays as it is even where its rule says wipe; empty where nothing speaks for it."""
     names = {*contents.edges.names, *(child.partlabel for child in disk.children)}
@@ -239,8 +244,8 @@ def _not_to_be_wiped(disk: BlockDevice, contents: Contents, history: History, cl
 def findings(disk: BlockDevice, contents: Contents) -> tuple[str, ...]:
     """Each thing on a disk: what, and where."""
     found = [str(s) for s in contents.signatures]
-    seen = {s.offset // 512 for s in contents.signatures if s.device == disk.path.rpartition("/")[2]}
-    gone = [s for s in contents.edges.remains if s.offset // 512 not in seen]
+    kinds = {s.kind for s in contents.signatures}
+    gone = [s for s in contents.edges.remains if s.kind not in kinds]
     for child in disk.children:
         inside = ", ".join(word for word in (child.fstype, child.partlabel) if word)
         found.append(f"partition {child.path} ({inside or 'no file system'})")

@@ -135,6 +135,8 @@ def _is_unused(partition: BlockDevice, disk: BlockDevice, contents: Contents) ->
         return False
     if backing.is_empty_inside(disk, contents):
         return True
+    if not backing.is_drbds_alone(contents):
+        return False
     metadata = observe.metadata(partition.path)
     return metadata is not None and metadata.fresh
 
