@@ -180,6 +180,11 @@ def backing_partition(
             hint="a partition is made only once: mend the partition table, or install this node anew",
         )
     if is_blank(disk, contents) or _is_half_made(disk, contents, history):
+        if contents.held:
+            raise BackingDiskError(
+                f"{disk.path} (serial {disk.serial or 'none'}) shows nothing on it, and something uses it all the same",
+                hint="see `lsblk` and /sys/class/block/*/holders; free it, then `xenpair resume`",
+            )
         return MakePartition(disk)
     if unused and not history.partuuid and (own := own_partition(disk, cluster)) is not None:
         return AdoptPartition(own)

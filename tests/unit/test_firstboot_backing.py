@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.loader import load
@@ -217,6 +217,12 @@ def test_somebody_elses_partition_on_our_disk_is_refused() -> None:
         decide(holding(other), Contents((GPT,)), BEGUN)
 
 
+def test_a_blank_disk_that_something_uses_is_refused() -> None:
+    for history in (FRESH, BEGUN):
+        with pytest.raises(BackingDiskError, match="something uses it all the same"):
+            decide(DISK, Contents(held=True), history)
+
+
 def test_another_disk_than_the_one_begun_with_is_refused() -> None:
     with pytest.raises(BackingDiskError, match=r"began with the disk of serial 'data-xen1'.*serial 'data-9'"):
         decide(replace(DISK, serial="data-9"), Contents(), BEGUN)
@@ -331,6 +337,7 @@ HISTORIES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(DISKS, CONTENTS, HISTORIES, st.booleans(), st.booleans())
 def test_nothing_is_made_or_wiped_where_something_is_that_must_stay(
     disk: BlockDevice, contents: Contents, history: History, unused: bool, wipe: bool
@@ -345,6 +352,7 @@ def test_nothing_is_made_or_wiped_where_something_is_that_must_stay(
         assert isinstance(decision, UsePartition)
     if isinstance(decision, MakePartition):
         assert not disk.children
+        assert not contents.held
         assert not history.done
         half_made = history.partuuid and not contents.edges.beyond_table(disk.size)
         assert half_made or not (contents.signatures or contents.edges.data)

@@ -186,6 +186,16 @@ def test_making_a_key_leaves_the_pair_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "key.pub"]
 
 
+@pytest.mark.usefixtures("real_programs")
+def test_what_a_power_cut_has_left_of_a_key_goes_away(tmp_path: Path) -> None:
+    (tmp_path / ".new-key-abc").mkdir()
+    (tmp_path / ".new-key-abc" / "key").write_text("half")
+    (tmp_path / ".key.abcd").write_text("half")
+    (tmp_path / "authorized_keys").touch()
+    access.make_key(tmp_path / "key", "comment")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["authorized_keys", "key", "key.pub"]
+
+
 def test_the_brief_is_read_as_it_was_written(cluster: Cluster, tmp_path: Path) -> None:
     brief = Brief.of(cluster, cluster.node("xen2"))
     brief.write(tmp_path / "brief.json")
