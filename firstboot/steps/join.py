@@ -39,9 +39,9 @@ class Join:
         """Talk until there is a record."""
         node = work.node
         record = node.join_record()
-        mine = record.mine if record else _state_facts(work)
+        mine = _restated(record.mine, work) if record else _state_facts(work)
         joined = threading.Event()
-        if record:
+        if record and record.mine == mine:
             joined.set()
 
         def keep(theirs: Facts) -> None:
@@ -62,6 +62,15 @@ class Join:
         """The peer needs us no more."""
         if self._agent:
             self._agent.stop()
+
+
+def _restated(facts: Facts, work: Work) -> Facts:
+    """What this node has stated, under the config and the package in force now: either may have been mended since.
+
+    Its metadata stays as it was stated: what was fresh then may be in use by now, and the pair is still the same.
+    """
+    version, config_hash = observe.package_version(), work.node.cluster.config_hash()
+    return facts.model_copy(update={"version": version, "config_hash": config_hash})
 
 
 def _state_facts(work: Work) -> Facts:

@@ -20,7 +20,7 @@ from firstboot.join.facts import JoinRecord
 from firstboot.journal import Journal, kept_aside
 from firstboot.report import read_progress
 from tests.unit import fake_disk
-from tests.unit.fake_node import EXAMPLE, FakeNode, PowerCut, install
+from tests.unit.fake_node import EXAMPLE, FakeNode, PowerCut, install, loaded
 
 MAC = 'match: {mac: "52:54:00:10:32:01"}'
 WIPE = EXAMPLE.replace(MAC, f"{MAC}\n    disks: {{backing: {{serial: {fake_disk.SERIAL}, wipe: true}}}}")
@@ -296,6 +296,19 @@ def test_a_partition_that_the_join_names_and_no_disk_has_is_a_clear_stop(make: M
     with pytest.raises(JournalError, match="which no partition here has"):
         node.first_boot()
     assert not any(node.disk.bytes)
+
+
+def test_a_config_that_was_mended_after_the_join_is_joined_with_again(make: Make) -> None:
+    node = make(EXAMPLE)
+    run(node)
+    node.places.formed.unlink()
+    node.places.config.write_text(EXAMPLE.replace("deadtime: 20", "deadtime: 25"))
+    node.power_on()
+    node.first_boot()
+    assert_formed(node)
+    record = JoinRecord.model_validate_json(node.places.join.read_bytes())
+    assert record.mine.config_hash == loaded(node.places.config).cluster.config_hash()
+    assert record.mine.fresh
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"mine": 1}'])
