@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from config.door import run
-from config.model import Addresses
 from firstboot.errors import NodeError
+from firstboot.node import ThisNode
 from firstboot.steps import Work
 
 FILES = {
@@ -34,8 +34,7 @@ class Network:
         node = work.node
         return (
             node.is_deployed(FILES)
-            and _has_addresses(node.me.addresses, node.nics.cluster, node.cluster.network.bridge)
-            and Path(f"/sys/class/net/{node.cluster.network.bridge}/brif/{node.nics.guest}").exists()
+            and _is_up(node)
             and run(["nft", "list", "table", "inet", "xenpair"], check=False).returncode == 0
         )
 
@@ -47,7 +46,7 @@ class Network:
         run(["systemctl", "start", "systemd-networkd.service"])
         deadline = time.monotonic() + LIMIT
         reloaded = False
-        while not (reloaded and _has_addresses(node.me.addresses, node.nics.cluster, node.cluster.network.bridge)):
+        while not (reloaded and _is_up(node)):
             if time.monotonic() > deadline:
                 raise NodeError(
                     f"networkd has not configured {node.nics.cluster} and {node.cluster.network.bridge} "
@@ -59,7 +58,13 @@ class Network:
             time.sleep(0.5)
 
 
-def _has_addresses(addresses: Addresses, cluster: str, bridge: str) -> bool:
+def _is_up(node: ThisNode) -> bool:
+    """Whether both links have their addresses and the guest card is a port of the bridge: each has its own time."""
+    bridge = node.cluster.network.bridge
     seen = run(["ip", "-brief", "-4", "address"]).stdout.splitlines()
     by_name = {line.split()[0]: line.split()[2:] for line in seen if line.split()}
-    return str(addresses.cluster) in by_name.get(cluster, []) and str(addresses.guest) in by_name.get(bridge, [])
+    return (
+        str(node.me.addresses.cluster) in by_name.get(node.nics.cluster, [])
+        and str(node.me.addresses.guest) in by_name.get(bridge, [])
+        and Path(f"/sys/class/net/{bridge}/brif/{node.nics.guest}").exists()
+    )
