@@ -316,8 +316,8 @@ class Heartbeat(Model):
 class Fencing(Model):
     """How a lost node is switched off, by its BMC, before anything of it is taken over."""
 
-    delay: Annotated[WholeNumber, Field(ge=15, le=300)] = 18
-    """Seconds by which the second node lets the first one shoot first; more than finding the loss (10) and shooting."""
+    delay: Annotated[WholeNumber, Field(ge=18, le=300)] = 20
+    """Seconds by which the second node lets the first one shoot: more than noticing (10), asking (1), going off (6)."""
     power_on: bool = True
     """Whether a node that was fenced is switched on again, to come back by itself."""
 

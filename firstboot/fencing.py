@@ -53,6 +53,10 @@ UNIT = "xenpair-fencing.service"
 HANDLER_LIMIT = 240.0
 """Seconds that a handler takes at most: it may have to wait for another flight of that length before its own."""
 
+SAME_INCIDENT = 30.0
+"""Seconds by which a proof may be older than DRBD's question: heartbeat may have asked first, and DRBD needs 10 to
+notice that the peer went. No server is switched on, boots, connects and is lost again in that time."""
+
 State = Literal["pursuing", "holding", "proven", "withdrawn"]
 
 
@@ -94,14 +98,14 @@ def fence(
         if requester == "drbd":
             _forget_older_proof(places, begun)
         look = Look(0.0, connected=False, confirmed=False)
-        ordered_at = 0.0
+        asked_in_vain, ordered_at = begun, 0.0
         while limit is None or now() - begun < limit:
             state = observe.drbd()
             if hears_peer(state):
                 forget(places)
             look = replace(
                 look,
-                waited=now() - begun,
+                waited=now() - asked_in_vain,
                 connected=hears_peer(state),
                 frozen=state.suspended,
                 confirmed=places.confirmation.exists(),
@@ -121,22 +125,24 @@ def fence(
                     return False
                 case Hold(reason, loud):
                     _note(places, FencingProgress("holding" if loud else "pursuing", brief.peer, reason))
-                    # After a failure or a lie everything is asked and told anew.
-                    look = replace(look, power=None, problem="", ordered=None)
+                    # After a lie everything is asked and told anew.
+                    look = replace(look, power=None, ordered=None)
                     pause(RETRY if loud and terms.by_bmc else POLL)
                 case AskPower():
                     look = _ask(bmc, look)
+                    asked_in_vain = now() if look.problem else asked_in_vain
                     if look.power == "on" and look.ordered is not None:
                         pause(POLL)
                 case PowerOff():
                     look = _order(bmc, look, brief.peer)
                     ordered_at = now()
+                    asked_in_vain = now() if look.problem else asked_in_vain
         return False
 
 
 def _ask(bmc: Bmc, look: Look) -> Look:
     try:
-        return replace(look, power=bmc.power())
+        return replace(look, power=bmc.power(), problem="")
     except BmcError as e:
         return replace(look, power=None, problem=e.message)
 
@@ -147,7 +153,7 @@ def _order(bmc: Bmc, look: Look, peer: str) -> Look:
         bmc.power_off()
     except BmcError as e:
         return replace(look, power=None, problem=e.message)
-    return replace(look, power=None, ordered=0.0, struck=True)
+    return replace(look, power=None, problem="", ordered=0.0, struck=True)
 
 
 def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.sleep) -> None:
@@ -188,7 +194,9 @@ def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str],
     state = observe.drbd()
     if hears_peer(state):
         raise FencingError(f"{node} is not off: DRBD is connected to it ({state.connection}, it is {state.peer_role})")
-    if state.role == "Primary" and not state.suspended:
+    progress = read_fencing_progress(places)
+    asked = progress is not None and progress.state in ("pursuing", "holding")
+    if state.role == "Primary" and not state.suspended and not asked:
         raise FencingError(f"nothing waits for this: DRBD is Primary here and goes on without {node}")
     _refuse_if_powered(brief)
     phrase = f"{node} is off"
@@ -239,9 +247,9 @@ def _prove(places: Places, brief: FencingBrief, by: str) -> None:
 
 
 def _forget_older_proof(places: Places, begun: float) -> None:
-    """DRBD asks only because it has just lost the peer: whatever was proven before that is another incident's."""
+    """DRBD asks only because it has just lost the peer: what was proven long before that is another incident's."""
     try:
-        if float(json.loads(places.fencing_proof.read_text())["at"]) >= begun:
+        if float(json.loads(places.fencing_proof.read_text())["at"]) >= begun - SAME_INCIDENT:
             return
     except FileNotFoundError:
         return

@@ -20,6 +20,9 @@ POLL = 0.5
 ATTEMPTS = 5
 """How often `drbdadm adjust` may fail: it gives each of its helpers 5 s, which a node under emulation can exceed."""
 
+PROMOTION_LIMIT = 660.0
+"""Seconds: the kernel asks fence-peer first where the peer is lost, and drbdadm gives that handler 600."""
+
 HANDED_SECRET = r"--shared-secret=\S+"  # noqa: S105  a pattern
 """What drbdadm hands to its helper, and prints when the helper fails."""
 
@@ -56,7 +59,7 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
 
 def _promote(resource: str, waiting: Callable[[str], None]) -> None:
     """Ask to become Primary. The kernel refuses when the peer asks at the same moment: then the caller looks again."""
-    output = run(["drbdadm", "primary", resource], check=False)
+    output = run(["drbdadm", "primary", resource], check=False, timeout=PROMOTION_LIMIT)
     if output.returncode != 0:
         waiting(f"DRBD refused the promotion, trying again: {' '.join(output.stderr.split())}")
         time.sleep(POLL)

@@ -33,11 +33,11 @@ class Terms:
 class Look:
     """What this side knows at one moment of a flight.
 
-    waited: seconds since the flight began. connected: DRBD hears the peer. confirmed: the administrator's word lies
-    there. frozen: DRBD's I/O is suspended. proven: another flight has proven this incident. power: the BMC's last
-    answer, None before the first and after a failed one. problem: why the last question or order failed. ordered:
-    seconds since the BMC took the order to switch off, None before it has, and again once it is to be told anew.
-    struck: it has ever taken it.
+    waited: seconds since the flight began, or since the last question or order that failed. connected: DRBD hears the
+    peer. confirmed: the administrator's word lies there. frozen: DRBD's I/O is suspended. proven: another flight has
+    proven this incident. power: the BMC's last answer, None before the first and after a failed one. problem: why the
+    last question or order failed, if it did. ordered: seconds since the BMC took the order to switch off, None before
+    it has, and again once it is to be told anew. struck: it has ever taken it.
     """
 
     waited: float
@@ -94,27 +94,24 @@ def next_fencing_step(requester: Requester, look: Look, terms: Terms) -> Next:
     peer's heartbeat is dead, and means to start what runs there: only a machine that is off will do, even where DRBD
     still hears it.
     """
-    if look.connected and requester != "heartbeat":
-        return Withdraw(f"{terms.peer} is connected again")
-    if requester == "pursuit" and not look.frozen:
-        return Withdraw("nothing is frozen any more")
     if not look.connected and (look.proven or look.confirmed):
         return Proven(by="an earlier request in the same incident" if look.proven else "the administrator's word")
-    return _without_a_word(look, terms)
-
-
-def _without_a_word(look: Look, terms: Terms) -> Next:
+    if requester != "heartbeat" and (look.connected or not look.frozen):
+        # Not frozen: the peer may go on alone by right, so a promotion must not shoot it; and a pursuit came too late.
+        back = f"{terms.peer} is connected again"
+        return Withdraw(back if look.connected else f"nothing is frozen here, so {terms.peer} is not shot")
     by_hand = f"`xenpair fence --confirm-peer-is-off {terms.peer}` once it is off for certain"
     if not terms.by_bmc:
         return Hold(f"{terms.peer} is lost and has no BMC in the config, so nothing proves that it is off; {by_hand}")
+    # Also after a failure: an outage of both networks ends on both sides at once, and the first one shoots first.
     if look.waited < GRACE + terms.delay:
+        if look.problem:
+            return Hold(f"{terms.peer} is lost and its BMC does not help: {look.problem}; trying on, or {by_hand}")
         return Hold(f"{terms.peer} is lost; it has {GRACE + terms.delay:.0f} s to come back", loud=False)
     return _by_bmc(look, terms, by_hand)
 
 
 def _by_bmc(look: Look, terms: Terms, by_hand: str) -> Next:
-    if look.problem:
-        return Hold(f"{terms.peer} is lost and its BMC does not cut its power: {look.problem}; trying on, or {by_hand}")
     if look.power == "off":
         return Proven(by="its BMC", ours=look.struck)
     if look.power is None:

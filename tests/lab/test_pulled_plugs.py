@@ -152,21 +152,3 @@ def test_after_a_power_loss_a_node_alone_waits_for_the_other(lab: Lab) -> None:
     lab.wait(timeout=LIMIT)
     assert_healthy(lab)
     assert_kept(lab, "last-word")
-
-
-def test_a_dead_server_is_replaced_while_the_survivor_serves(lab: Lab) -> None:
-    lab.kill("xen2")
-    write(lab, "xen1", "while-alone")
-    wait_acknowledged(lab, "xen1", "while-alone")
-    lab.renew("xen2")
-    lab.ssh("xen1", "xenpair replace xen2")
-    # It ends at the first write that fails, and so does what the survivor's guests do.
-    writer = "while echo on | dd of=/dev/data/kept seek=1 oflag=direct,sync bs=512 conv=sync; do sleep 1; done"
-    lab.ssh("xen1", f"setsid sh -c '{writer}' >/dev/null 2>&1 </dev/null & echo $! > /run/writer")
-    lab.start("xen2")
-    lab.wait(timeout=LIMIT)
-    assert_healthy(lab)
-    assert lab.ssh("xen1", "test -d /proc/$(cat /run/writer)", check=False).returncode == 0
-    lab.ssh("xen2", "lvchange --activate y data/kept")
-    assert_kept(lab, "while-alone")
-    lab.ssh("xen1", "kill -- -$(cat /run/writer)")
