@@ -191,7 +191,7 @@ ERRORS: list[tuple[str, list[Change], str, str, str]] = [
         "more than max_size, 3G",
     ),
     ("wipe_names_a_disk", [("min_size: 4G", "wipe: true")], "storage.backing.wipe", "wipe", "holds for both nodes"),
-    ("wipe_names_a_disk", [("system-*\"}", 'system-*", wipe: true}')], "storage.system.wipe", "wipe", "never wiped"),
+    ("wipe_names_a_disk", [('system-*"}', 'system-*", wipe: true}')], "storage.system.wipe", "wipe", "never wiped"),
     ("wipe_names_a_disk", [wiped("model: 'D*'")], "nodes[0].disks.backing.wipe", "wipe", "add its serial"),
     ("wipe_names_a_disk", [wiped("serial: 'data-*'")], "nodes[0].disks.backing.serial", "wipe", "can mean several"),
     ("wipe_names_a_disk", [wiped("serial: 'data-?'")], "nodes[0].disks.backing.serial", "wipe", "the exact serial"),
