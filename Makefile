@@ -31,6 +31,7 @@ check: deps
 	$(VENV)/bin/pytest -q tests/unit
 
 test: check
+	$(VENV)/bin/pytest -q tests/model
 	$(VENV)/bin/pytest tests/image tests/lab
 
 format: $(VENV)/.locked

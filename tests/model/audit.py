@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.model.disk import INCONSISTENT
+from tests.model.disk import INCONSISTENT, UP_TO_DATE
 
 if TYPE_CHECKING:
     from tests.model.node import Node
@@ -36,8 +36,10 @@ class Audit:
         acknowledged = self.world.acknowledged
         for node in (one, two):
             drbd = node.drbd
-            if drbd.primary and not drbd.frozen and node.answers:
-                if acknowledged & ~node.disk.content:
+            if drbd.serves and node.answers:
+                # A resync's target reads from its source what it does not have yet.
+                data = node.disk.content | (node.peer.disk.content if drbd.linked and drbd.state < UP_TO_DATE else 0)
+                if acknowledged & ~data:
                     raise self._broken("lost writes", node, "serves data that lacks acknowledged writes")
                 if not drbd.linked:
                     self._may_be_alone(node, "alone", "writes alone")
@@ -61,14 +63,14 @@ class Audit:
                 raise BrokenError("both shot", "each node has switched the other one off")
 
     def guests(self) -> None:
-        """Who serves alone has its peer's guests before long, without a hand beyond the confirmation."""
+        """Who serves alone has its peer's guests before long, or a word of the administrator's would help."""
         now = self.world.clock.now
         for node in self.world.nodes:
             heartbeat = node.heartbeat
             since = [heartbeat.silent, self.world.serving_alone[node.index], node.peer.lifeless]
             long = not node.peer.power and all(at is not None and now - at > GUESTS_WAIT for at in since)
             waits = heartbeat.running and not heartbeat.left and not heartbeat.taken_over
-            if long and waits and node.answers:
+            if long and waits and node.answers and not self.world.takes_word(node):
                 raise self._broken("guests", node, "serves alone, and heartbeat still waits to take over")
 
     def end(self) -> None:

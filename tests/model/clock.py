@@ -45,6 +45,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.halted = False
         self._queue: list[tuple[float, int, Action, Owner | None, int]] = []
         self._count = 0
 
@@ -73,8 +74,9 @@ class Clock:
         self.after(0, step, owner)
 
     def run_until(self, end: float, audit: Action) -> None:
-        """Let all events up to that time happen; audit is called after each."""
+        """Let all events up to that time happen, or until one has set halted; audit is called after each."""
         queue = self._queue
+        self.halted = False
         while queue and queue[0][0] <= end:
             self.now, _, action, owner, life = heapq.heappop(queue)
             if owner is not None:
@@ -85,4 +87,6 @@ class Clock:
                     continue
             action()
             audit()
+            if self.halted:
+                return
         self.now = end

@@ -13,6 +13,9 @@ from tests.model.clock import Clock, Gate
 FORCE_OFF = 6.0
 """Seconds until a server that was told to is off, at most (firstboot.plan.fencing.INSIST says why)."""
 
+GIVE_UP = 6.0
+"""Seconds until ipmitool stops to ask a BMC that does not answer, at least: RETRIES tries of 1, 2 and 3 s."""
+
 
 class Mode(Enum):
     """How it behaves. What it says about the power is always true."""
@@ -84,7 +87,7 @@ class Controller:
 
     def _talk(self) -> Generator[float | Gate, None, bool]:
         if not self.reachable or self.mode is Mode.LATE:
-            yield TIMEOUT if self.mode is Mode.LATE else 6 + 14 * self._fraction()
+            yield TIMEOUT if self.mode is Mode.LATE else GIVE_UP + 2 * self._fraction()
             return False
         yield 2 + 10 * self._fraction() if self.mode is Mode.SLOW else 0.2 + 0.3 * self._fraction()
         return self.reachable

@@ -54,7 +54,7 @@ class Host(Protocol):
         ...
 
     def reaches_peer(self) -> bool:
-        """Whether packets and their answers get through right now."""
+        """Whether the peer, over the connection that there is, answers right now."""
         ...
 
     def new_generation(self) -> int:
@@ -88,7 +88,7 @@ class Drbd:
         self.primary = False
         self.peer: bool | None = None
         self.state, self.peer_state = UNKNOWN, UNKNOWN
-        self.frozen = self.fork_due = self.crashed = self.mutex = False
+        self.frozen = self.starved = self.fork_due = self.crashed = self.mutex = False
         self.connects = 0
         self.pending = 0
 
@@ -117,15 +117,20 @@ class Drbd:
         return self.state == self.peer_state == UP_TO_DATE
 
     @property
+    def suspended(self) -> bool:
+        """Nothing that is written gets done: for the lost peer's sake (susp_fen), or for want of data (susp_nod)."""
+        return self.frozen or self.starved
+
+    @property
     def serves(self) -> bool:
         """Primary, and what is written does not freeze."""
-        return self.primary and not self.frozen
+        return self.primary and not self.suspended
 
     def view(self) -> DrbdState:
         """As /proc/drbd shows it."""
         if self.connection == "Unconfigured":
             return UNCONFIGURED
-        key = (self.connection, self.primary, self.peer, self.state, self.peer_state, self.frozen)
+        key = (self.connection, self.primary, self.peer, self.state, self.peer_state, self.suspended)
         view = _VIEWS.get(key)
         if view is None:
             view = _VIEWS[key] = DrbdState(
@@ -134,7 +139,7 @@ class Drbd:
                 {None: "Unknown", True: "Primary", False: "Secondary"}[self.peer],
                 STATE_NAMES[self.state],
                 STATE_NAMES[self.peer_state],
-                self.frozen,
+                self.suspended,
             )
         return view
 
@@ -174,11 +179,16 @@ class Drbd:
         self.connection, self.peer = then, None
         self.peer_state = min(self.peer_state, UNKNOWN)
         exposed = self.primary and self.peer_state > OUTDATED
-        if exposed and not was_exposed:
+        if self.primary and self.state < UP_TO_DATE:
+            # "Not fencing peer, I'm not even Consistent myself": it was Primary as a resync's target.
+            self.starved, exposed = True, False
+            self.host.saw("a Primary without data")
+        elif exposed and not was_exposed:
             self.frozen = True
+            self.host.saw("frozen writes")
         if lost_data and self.primary and self.state == UP_TO_DATE and not self.disk.generations.bitmap:
             self.fork_due = True
-        if not self.frozen:
+        if not self.suspended:
             self.complete_pending()
         self.store()
         if exposed:
@@ -203,6 +213,7 @@ class Drbd:
         """`drbdadm resume-io`."""
         self.host.saw("thawed by the unit")
         self._thaw()
+        self.starved = False
         self.store()
 
     def _thaw(self) -> None:

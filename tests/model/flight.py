@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from firstboot.fencing import POLL, RETRY, hears_peer
+from firstboot.fencing import POLL, RETRY, SAME_INCIDENT, State, hears_peer
 from firstboot.plan.fencing import (
     AskPower,
     Hold,
@@ -48,6 +48,7 @@ class Site(Protocol):
 
     confirmation: float | None
     proof: float | None
+    progress: State | None
 
     def now(self) -> float:
         """Seconds."""
@@ -72,27 +73,34 @@ class Pilot:
         self.site, self.requester, self.terms, self.rule = site, requester, terms, rule
         self.power: Power | None = None
         self.problem = ""
+        self.asked_in_vain = 0.0
         self.ordered_at: float | None = None
         self.struck = False
 
     def fly(self, begun: float, limit: float | None) -> Flight:
         """What fence() does; returns what it returns."""
         site = self.site
-        if self.requester == "drbd" and site.proof is not None and site.proof < begun:
+        if self.requester == "drbd" and site.proof is not None and site.proof < begun - SAME_INCIDENT:
             site.proof = None
+        self.asked_in_vain = begun
         while limit is None or site.now() - begun < limit:
-            match self.rule(self.requester, self._look(begun), self.terms):
+            look = self._look()
+            match self.rule(self.requester, look, self.terms):
                 case Proven(_, ours):
                     site.confirmation = None
                     if site.proof is None:
                         site.proof = site.now()
+                    site.progress = "proven"
                     if ours:
                         site.switch_on_later()
                     return True
                 case Withdraw():
+                    if look.connected:
+                        site.progress = "withdrawn"
                     return False
                 case Hold(_, loud):
-                    self.power, self.problem, self.ordered_at = None, "", None
+                    site.progress = "holding" if loud else "pursuing"
+                    self.power, self.ordered_at = None, None
                     by_bmc = self.terms.by_bmc
                     yield Pause(RETRY if loud and by_bmc else POLL, idle=not by_bmc)
                 case AskPower():
@@ -101,13 +109,13 @@ class Pilot:
                     yield from self._order()
         return False
 
-    def _look(self, begun: float) -> Look:
+    def _look(self) -> Look:
         site, now, state = self.site, self.site.now(), self.site.view()
         connected = hears_peer(state)
         if connected:
             site.confirmation = site.proof = None
         return Look(
-            waited=now - begun,
+            waited=now - self.asked_in_vain,
             connected=connected,
             frozen=state.suspended,
             confirmed=site.confirmation is not None,
@@ -121,15 +129,19 @@ class Pilot:
     def _ask(self) -> Generator[Call | Pause, Power | bool | None, None]:
         answer = yield Call.ASK
         if answer is None:
-            self.power, self.problem = None, "no answer"
+            self._failed()
             return
-        self.power = "on" if answer == "on" else "off"
+        self.power, self.problem = "on" if answer == "on" else "off", ""
         if self.power == "on" and self.ordered_at is not None:
             yield Pause(POLL)
 
     def _order(self) -> Generator[Call | Pause, Power | bool | None, None]:
         self.power = None
         if (yield Call.ORDER):
-            self.ordered_at, self.struck = self.site.now(), True
+            self.ordered_at, self.struck, self.problem = self.site.now(), True, ""
         else:
-            self.problem = "no answer"
+            self._failed()
+
+    def _failed(self) -> None:
+        self.power, self.problem = None, "no answer"
+        self.asked_in_vain = self.site.now()

@@ -29,6 +29,9 @@ RECONNECT = 8.0
 
 HANDSHAKE = 0.2
 
+RESYNC_LAG = 0.3
+"""Seconds from the moment in which a resync's target knows that it has all, to the one in which its source knows."""
+
 
 @dataclass(eq=False)
 class Session:
@@ -42,8 +45,7 @@ class Session:
 class Link:
     """Both cables between the nodes.
 
-    way[i]: the cluster link carries what node i sends. guest: the guest network, which the BMCs are on too. resync_lag:
-    seconds from the moment in which a resync's target knows that it has all, to the one in which its source knows.
+    way[i]: the cluster link carries what node i sends. guest: the guest network, which the BMCs are on too.
     """
 
     def __init__(
@@ -52,11 +54,8 @@ class Link:
         nodes: list[Node],
         fraction: Callable[[], float],
         saw: Callable[[str], None],
-        *,
-        resync_lag: float,
     ) -> None:
-        self.clock, self.nodes = clock, nodes
-        self._fraction, self._saw, self._resync_lag = fraction, saw, resync_lag
+        self.clock, self.nodes, self._fraction, self._saw = clock, nodes, fraction, saw
         self.way = [True, True]
         self.guest = True
         self.session: Session | None = None
@@ -66,6 +65,10 @@ class Link:
     def reaches(self) -> bool:
         """Whether DRBD's packets and their answers get through right now."""
         return all(self.way) and all(node.answers and node.drbd.connection != "Unconfigured" for node in self.nodes)
+
+    def talks(self) -> bool:
+        """Whether they do so over a connection that both sides hold."""
+        return self.session is not None and all(self.session.alive) and self.reaches()
 
     def hears(self, index: int) -> bool:
         """Whether heartbeat on that node hears the other one, on either link."""
@@ -130,6 +133,7 @@ class Link:
         if not self.reaches() or any(node.drbd.connection != "WFConnection" for node in self.nodes):
             self.reconsider()
             return
+        self._saw("a handshake")
         self.session = session = Session()
         for node in self.nodes:
             node.drbd.connection = "WFReportParams"
@@ -202,6 +206,8 @@ class Link:
         for node in self.nodes:
             if node.drbd.frozen:
                 node.drbd.frozen = node.drbd.fork_due = False
+            if UP_TO_DATE in {node.drbd.state, node.drbd.peer_state}:
+                node.drbd.starved = False
         self._deliver()
         for node in self.nodes:
             node.drbd.store()
@@ -212,6 +218,7 @@ class Link:
         giver.set_bitmap(name)
         taker.current, taker.bitmap = name, 0
         self.nodes[source].resync_begins()
+        self._saw("a resync's beginning")
         self.clock.after(1 + 40 * self._fraction(), lambda: self._finish_target(session, source))
 
     def _finish_target(self, session: Session, source: int) -> None:
@@ -228,10 +235,8 @@ class Link:
         target.disk.unsynced = 0
         target.state, target.peer_state, target.connection = UP_TO_DATE, UP_TO_DATE, "Connected"
         target.store()
-        if self._resync_lag:
-            self.clock.after(self._resync_lag, lambda: self._finish_source(session, source))
-        else:
-            self._finish_source(session, source)
+        self._saw("a resync's end")
+        self.clock.after(RESYNC_LAG, lambda: self._finish_source(session, source))
 
     def _finish_source(self, session: Session, source: int) -> None:
         if self.session is not session or not all(session.alive):

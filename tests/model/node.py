@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from firstboot.fencing import HANDLER_LIMIT, POLL, RETRY, SWITCH_ON_LIMIT, hears_peer
+from firstboot.fencing import HANDLER_LIMIT, POLL, RETRY, SWITCH_ON_LIMIT, State, hears_peer
 from firstboot.plan.fencing import Requester, Terms
 from firstboot.plan.replication import DeclareEqual, InitialSync, Promote, Up
 from firstboot.probe.drbd import DrbdState
+from firstboot.storage import PROMOTION_LIMIT
 from tests.model.clock import Action, Gate, Process
 from tests.model.controller import Controller
 from tests.model.disk import OUTDATED, Disk
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 NAMES = ("xen1", "xen2")
 
 NEVER = -1e9
-
-PROMOTION_LIMIT = 120.0
-"""config.door.DEFAULT_TIMEOUT: `drbdadm primary` is killed after it, and the storage unit fails."""
 
 StorageUnit = Literal["off", "running", "promoting", "done", "failed"]
 
@@ -54,6 +52,7 @@ class Node:
     def _clear_run(self) -> None:
         self.confirmation: float | None = None
         self.proof: float | None = None
+        self.progress: State | None = None
         self.storage: StorageUnit = "off"
         self.unit_runs = False
         self.locked = False
@@ -120,6 +119,7 @@ class Node:
 
     def _boot(self) -> None:
         self.world.say(f"{self.name} boots")
+        self.saw("a boot")
         self.clock.after(40 + 50 * self.world.fraction(), self.start_up, self)
 
     def start_up(self) -> None:
@@ -157,7 +157,7 @@ class Node:
         self.stopping = True
         self.heartbeat.say_goodbye()
         drbd = self.drbd
-        if not (drbd.frozen or drbd.mutex or (drbd.primary and drbd.linked and not self.reaches_peer())):
+        if not (drbd.suspended or drbd.mutex or (drbd.primary and drbd.linked and not self.reaches_peer())):
             self._take_down()
         self.world.moved()
         self.clock.after(5, lambda: self.cut_power("shutdown"), self)
@@ -182,7 +182,7 @@ class Node:
 
     def saw(self, landmark: str) -> None:
         """See World.seen."""
-        self.world.seen.add(landmark)
+        self.world.saw(landmark)
 
     def changed(self) -> None:
         """Something that the programs here look at is another thing now."""
@@ -192,8 +192,8 @@ class Node:
             self.clock.after(POLL / 2, self._look, self)
 
     def reaches_peer(self) -> bool:
-        """See Link.reaches."""
-        return self.world.link.reaches()
+        """See Link.talks."""
+        return self.world.link.talks()
 
     def new_generation(self) -> int:
         """See World.number."""
@@ -231,6 +231,7 @@ class Node:
                 self._storage_done()
             case Promote():
                 self.storage = "promoting"
+                self.saw("a question for the promotion")
                 self.clock.run(self._promote(), self)
             case DeclareEqual():
                 self.world.link.declare_equal(self.index)
@@ -242,6 +243,7 @@ class Node:
         if self.storage != "promoting":
             return
         if self.clock.now - begun > PROMOTION_LIMIT:
+            # `drbdadm primary` was killed, and that is the end of the storage unit.
             self.world.say(f"{self.name}: the storage unit failed")
             self.storage = "failed"
             return
@@ -272,6 +274,7 @@ class Node:
     def handler(self) -> Process:
         """`xenpair fence-peer` as DRBD's handler."""
         yield 0.2 + 0.4 * self.world.fraction()
+        self.saw("a handler that begins")
         self.start_unit()
         return FENCED if (yield from self.fence("drbd", HANDLER_LIMIT)) else 1
 
@@ -290,7 +293,7 @@ class Node:
 
         def process() -> Process:
             yield 0.3 + 2.7 * self.world.fraction()
-            if (yield from self.fence("pursuit", None)) and self.drbd.frozen and not self.hears_peer():
+            if (yield from self.fence("pursuit", None)) and self.drbd.suspended and not self.hears_peer():
                 self.drbd.resume_io()
             self.unit_runs = False
 
@@ -311,6 +314,7 @@ class Node:
                 step = steps.send(answer)
             except StopIteration as end:
                 proven = bool(end.value)
+                self.saw("a proof" if proven else "a flight without proof")
                 break
             answer = None
             if step is Call.ASK:
@@ -318,6 +322,7 @@ class Node:
             elif step is Call.ORDER:
                 self.world.say(f"{self.name} orders its peer off ({requester})")
                 answer = yield from self.peer.bmc.order_off()
+                self.saw("an order to switch off")
             elif step.idle:
                 yield from self._idle(begun, limit)
             else:
@@ -339,7 +344,7 @@ class Node:
 
         def process() -> Process:
             begun = self.clock.now
-            while self.drbd.frozen and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
+            while self.drbd.suspended and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
                 yield POLL
             while True:
                 power = None

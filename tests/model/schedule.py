@@ -59,10 +59,31 @@ GAPS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 21.0, 30.0, 45.0, 70.0, 100.0,
 """Seconds between two faults."""
 
 
-class Move(NamedTuple):
-    """After so many seconds, this."""
+POINTS = (
+    "a boot",
+    "a flight without proof",
+    "a handler that begins",
+    "a handshake",
+    "a promotion by consent",
+    "a proof",
+    "a question for the promotion",
+    "a resync's beginning",
+    "a resync's end",
+    "an order to switch off",
+    "fenced",
+    "frozen writes",
+    "guests taken over",
+)
+"""Moments that a fault may wait for, to strike just then."""
 
-    seconds: float
+POINTLESS = 300.0
+"""Seconds after which it waits no longer."""
+
+
+class Move(NamedTuple):
+    """After so many seconds, or at that point, this."""
+
+    after: float | str
     fault: str
 
 
@@ -99,7 +120,7 @@ STARTS = ((True, False), (False, False), (True, True), (True, False))
 def schedules(*, themes: list[tuple[str, ...]] | None = None, most: int = 10) -> st.SearchStrategy[Schedule]:
     """At most so many faults, of one theme."""
     moves = [
-        st.lists(st.sampled_from([Move(gap, fault) for gap in GAPS for fault in theme]), max_size=most)
+        st.lists(st.sampled_from([Move(after, fault) for after in (*GAPS, *POINTS) for fault in theme]), max_size=most)
         for theme in themes or _themes()
     ]
     return st.builds(
@@ -115,8 +136,11 @@ def play(schedule: Schedule, **rules: Any) -> World:
     world = World(schedule.jitter, by_bmc=schedule.by_bmc, fresh=schedule.fresh, **rules)
     if not schedule.fresh:
         world.run(FORMING)
-    for seconds, fault in schedule.moves:
-        world.run(seconds)
+    for after, fault in schedule.moves:
+        if isinstance(after, str):
+            world.run_to(after, POINTLESS)
+        else:
+            world.run(after)
         world.say(fault)
         FAULTS[fault](world)
         world.audit()

@@ -93,6 +93,7 @@ class Mirror(Stage):
     def __init__(self, script: Script) -> None:
         super().__init__(script)
         self.proof = script.proven
+        self.progress: fencing.State | None = None
         self._confirmed = script.confirmed
 
     @property
@@ -222,3 +223,5 @@ def test_the_models_flight_is_that_of_fence(script: Script) -> None:
         stage.now()
         assert stage.places.confirmation.exists() == (mirror.confirmation is not None)
         assert stage.places.fencing_proof.exists() == (mirror.proof is not None)
+        progress = fencing.read_fencing_progress(stage.places)
+        assert (progress and progress.state) == mirror.progress

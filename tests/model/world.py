@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from config.model import Fencing
 from firstboot.plan.fencing import next_fencing_step
 from firstboot.plan.replication import InitialSync, next_storage_step
 from firstboot.plan.replication import Next as StorageNext
@@ -16,8 +17,8 @@ from tests.model.flight import FencingRule
 from tests.model.link import Link
 from tests.model.node import Node
 
-DELAY = 18.0
-"""config.model.Fencing.delay: what the second node waits more."""
+DELAY = float(Fencing().delay)
+"""Seconds that the second node waits more, if the config says nothing."""
 
 
 class StorageRule(Protocol):
@@ -50,7 +51,6 @@ class World:
         honest: bool = True,
         wise: bool = True,
         strict: bool = False,
-        resync_lag: float = 0.0,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.clock = Clock()
@@ -65,7 +65,8 @@ class World:
         self._say = say
         self.nodes: list[Node] = []
         self.seen: set[str] = set()
-        self.link = Link(self.clock, self.nodes, self.fraction, self.seen.add, resync_lag=resync_lag)
+        self._awaited = ""
+        self.link = Link(self.clock, self.nodes, self.fraction, self.saw)
         self.audit = Audit(self)
         self.nodes += [Node(self, index, delays[index]) for index in (0, 1)]
         for node in self.nodes:
@@ -80,6 +81,12 @@ class World:
         """For whoever reads a schedule."""
         if self._say:
             self._say(f"{self.clock.now:7.1f}  {text}")
+
+    def saw(self, landmark: str) -> None:
+        """Something worth knowing, or worth striking at, happens."""
+        self.seen.add(landmark)
+        if landmark == self._awaited:
+            self.clock.halted = True
 
     def fraction(self) -> float:
         """0 to 1: how long the next thing takes, between its least and its most."""
@@ -101,12 +108,18 @@ class World:
         """Let time pass."""
         self.clock.run_until(self.clock.now + seconds, self.audit)
 
+    def run_to(self, landmark: str, seconds: float) -> None:
+        """Let time pass until that happens, but not more than so much."""
+        self._awaited = landmark
+        self.run(seconds)
+        self._awaited = ""
+
     # Writers
 
     def write(self, node: Node) -> None:
         """One write on a Primary that takes it; acknowledged where DRBD would."""
         drbd = node.drbd
-        if not drbd.primary or drbd.frozen or not node.answers:
+        if not drbd.serves or not node.answers:
             self.serving_alone[node.index] = None
             return
         if drbd.linked:
@@ -196,6 +209,14 @@ class World:
             self.calm = False
             self.nodes[index].heartbeat.stop()
 
+    def takes_word(self, node: Node) -> bool:
+        """Whether firstboot.fencing.confirm would not refuse the administrator's word."""
+        if not node.answers or node.hears_peer():
+            return False
+        if node.drbd.serves and node.progress not in {"pursuing", "holding"}:
+            return False
+        return not (self.by_bmc and node.peer.power and node.peer.bmc.reachable)
+
     def confirm(self, index: int) -> None:
         """`xenpair fence --confirm-peer-is-off` on that node.
 
@@ -203,17 +224,15 @@ class World:
         """
         node = self.nodes[index]
         drbd = node.drbd
-        if not node.answers or node.hears_peer() or (drbd.primary and not drbd.frozen):
+        if not self.takes_word(node):
             return
         if self.honest and node.peer.power:
-            return
-        if self.by_bmc and node.peer.power and node.peer.bmc.reachable:
             return
         if self.wise and not drbd.frozen and self.acknowledged & ~node.disk.content:
             return
         self.say(f"{node.name}: the administrator confirms that the peer is off")
         node.confirmation = self.clock.now
-        if drbd.frozen:
+        if drbd.suspended:
             node.start_unit()
         node.changed()
 
@@ -237,7 +256,7 @@ class World:
             and node.drbd.whole
             and node.drbd.primary
             and node.drbd.peer
-            and not node.drbd.frozen
+            and not node.drbd.suspended
             and node.storage == "done"
             and not node.locked
             and not node.unit_runs
