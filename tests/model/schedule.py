@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 
 from tests.model.controller import Mode
 from tests.model.world import World
+
+COUNT = int(os.environ.get("XENPAIR_SCHEDULES", "10000"))
+"""How many schedules the big test plays; the small ones follow it."""
 
 FORMING = 60.0
 """Seconds after which the pair is formed and nothing has happened yet."""

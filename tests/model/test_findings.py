@@ -1,4 +1,7 @@
-"""Schedules that broke a rule when the model first played them, each with what was wrong then."""
+"""Schedules that broke a rule when the model first played them.
+
+One that is marked as expected to fail is not mended yet; it fails here once it is, and its mark goes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.model import Fencing
-from tests.model.schedule import FORMING
+from tests.model.audit import BrokenError
+from tests.model.schedule import COUNT, FORMING
 from tests.model.world import World
 
 
@@ -40,6 +44,23 @@ def test_an_outage_of_both_networks_does_not_cost_both_nodes(seconds: float) -> 
     world.mend(cluster=True, guest=True)
     world.run(300)
     assert any(node.power for node in world.nodes)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=BrokenError,
+    reason="the second node asks its BMC so rarely that it misses the outage's end, and heartbeat's flight has waited "
+    "for its turn already: what is waited counts from the lock, and while it lasts the BMC is to be asked",
+)
+def test_an_outage_of_both_networks_never_costs_both_nodes() -> None:
+    chance = random.Random(0)  # noqa: S311
+    for _ in range(max(COUNT // 10, 200)):
+        world = World([chance.randint(0, 10) for _ in range(11)], strict=True)
+        world.run(FORMING)
+        world.cut(ways=(0, 1), guest=True)
+        world.run(chance.uniform(15, 150))
+        world.mend(cluster=True, guest=True)
+        world.run(60)
 
 
 def test_a_peer_whose_heartbeat_died_is_shot_once() -> None:
@@ -80,7 +101,7 @@ def test_the_word_is_taken_where_heartbeat_waits_for_it() -> None:
 
 def test_the_least_delay_that_the_config_takes_is_enough() -> None:
     chance, delay = random.Random(0), least_delay()  # noqa: S311
-    for _ in range(1000):
+    for _ in range(COUNT // 10):
         world = World([chance.choice((0, 10, chance.randint(0, 10))) for _ in range(11)], delays=(0.0, delay))
         world.run(FORMING)
         world.cut(ways=(0, 1))

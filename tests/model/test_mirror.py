@@ -24,6 +24,7 @@ from firstboot.places import Places
 from firstboot.plan.fencing import Power, Requester, Terms, next_fencing_step
 from firstboot.probe.drbd import DrbdState
 from tests.model.flight import Call, Pilot
+from tests.model.schedule import COUNT
 
 BEGINNING, END = 1000.0, 2000.0
 """When a flight begins, and when the peer is back for good."""
@@ -212,7 +213,7 @@ def scripts() -> st.SearchStrategy[Script]:
     ).map(lambda script: script._replace(limit=None) if script.requester == "pursuit" else script)
 
 
-@settings(max_examples=120, derandomize=True, deadline=None, database=None)
+@settings(max_examples=max(COUNT // 80, 20), derandomize=True, deadline=None, database=None)
 @given(scripts())
 def test_the_models_flight_is_that_of_fence(script: Script) -> None:
     mirror = Mirror(script)
