@@ -7,9 +7,10 @@ takes them ten times as long as their work, so first boot leaves them this: a fe
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from config.door import write_file
 from firstboot.errors import NodeError
@@ -17,6 +18,8 @@ from firstboot.errors import NodeError
 if TYPE_CHECKING:
     from config.model import Cluster, Node
     from config.secrets import Secrets
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,11 @@ class FencingBrief:
         peer = cluster.peer_of(me.name)
         bmc = None
         if peer.bmc is not None:
-            name = peer.bmc.password.removeprefix("secret:")
-            if name not in secrets.bmc:
-                raise NodeError(f"the secrets have no password {name!r} for the BMC of {peer.name}")
-            bmc = BmcBrief(peer.bmc.type, str(peer.bmc.address), peer.bmc.port, peer.bmc.user, secrets.bmc[name])
+            try:
+                password = secrets.bmc_password(peer.bmc.password)
+            except KeyError as e:
+                raise NodeError(f"the secrets have no password {e} for the BMC of {peer.name}") from e
+            bmc = BmcBrief(peer.bmc.type, str(peer.bmc.address), peer.bmc.port, peer.bmc.user, password)
         delay = 0 if cluster.is_first(me.name) else cluster.fencing.delay
         return cls(peer.name, delay, cluster.fencing.power_on, bmc)
 
@@ -98,36 +102,34 @@ class FencingBrief:
 
 def read_fencing_brief(path: Path) -> FencingBrief | None:
     """What FencingBrief.write has left, or None before that. Raises NodeError otherwise."""
-    try:
-        raw = json.loads(path.read_text())
+
+    def make(raw: dict[str, Any]) -> FencingBrief:
         return FencingBrief(**{**raw, "bmc": BmcBrief(**raw["bmc"]) if raw["bmc"] else None})
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as e:
-        raise NodeError(
-            f"{path} is not what first boot has written there", hint="`xenpair resume` after its removal"
-        ) from e
+
+    return _left_by_first_boot(path, make, hint=_REMOVE)
 
 
 def read_brief(path: Path) -> Brief | None:
     """The brief that first boot has left, or None where it has not come that far. Raises NodeError otherwise."""
-    try:
-        raw = json.loads(path.read_text())
+
+    def make(raw: dict[str, Any]) -> Brief:
         return Brief(**{**raw, "guests": tuple(GuestBrief(**guest) for guest in raw["guests"])})
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as e:
-        raise NodeError(
-            f"{path} is not what first boot has written there: {e}", hint="remove it, then `xenpair resume`"
-        ) from e
+
+    return _left_by_first_boot(path, make, hint=_REMOVE)
 
 
 def both_fresh(join: Path) -> tuple[bool, bool] | None:
     """Whether this side's and the peer's metadata were fresh at the join; None before it. Raises NodeError."""
+    return _left_by_first_boot(join, lambda record: (bool(record["mine"]["fresh"]), bool(record["peer"]["fresh"])))
+
+
+_REMOVE = "remove it, then `xenpair resume`"
+
+
+def _left_by_first_boot(path: Path, make: Callable[[dict[str, Any]], T], *, hint: str = "") -> T | None:
     try:
-        record = json.loads(join.read_text())
-        return bool(record["mine"]["fresh"]), bool(record["peer"]["fresh"])
+        return make(json.loads(path.read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as e:
-        raise NodeError(f"{join} is not what first boot has written there: {e}") from e
+        raise NodeError(f"{path} is not what first boot has written there: {e}", hint=hint) from e
