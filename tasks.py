@@ -105,6 +105,33 @@ def bench(context: Context, only: str = "build,lab") -> None:  # noqa: ARG001
     measure(CONFIG, CACHE, OUT, only.split(","))
 
 
+@task(
+    help={
+        "seed": "the same seed gives the same rounds; a new one if not given",
+        "rounds": "how many",
+        "first": "begin with that round of the same sequence",
+        "faults": "comma-separated: these only; `--faults list` names them all",
+        "config": "the cluster's config; its backing disks are made small for this",
+        "out": "where the built image is",
+    }
+)
+@speaks
+def campaign(
+    context: Context,  # noqa: ARG001
+    *,
+    seed: str = "",
+    rounds: int = 20,
+    first: int = 1,
+    faults: str = "",
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+) -> int:
+    """Random faults against a formed pair in a lab of its own, and after each one the same audits."""
+    from lab.campaign import command
+
+    return command.run_campaign(Path(config), Path(out), seed=seed, rounds=rounds, first=first, names=faults)
+
+
 LAB_HELP = {"lab": "name of the lab; any number of them run side by side"}
 NODE_HELP = {**LAB_HELP, "node": "the node's name"}
 
@@ -221,7 +248,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, build_image, verify, bench)
+namespace = Collection(check_config, build_image, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,

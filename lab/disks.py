@@ -87,6 +87,15 @@ def discard(directory: Path, name: str) -> None:
         (directory / disk_file(name, which)).unlink(missing_ok=True)
 
 
+def swap(directory: Path, one: str, other: str) -> None:
+    """Exchange two nodes' backing disks."""
+    first, second = directory / disk_file(one, "backing"), directory / disk_file(other, "backing")
+    aside = first.with_suffix(".swapped")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
 def _create(directory: Path, file: str, command: list[str], *size: str) -> None:
     if (directory / file).exists():
         return

@@ -92,8 +92,20 @@ def check_memory(cluster: Cluster, available: int) -> None:
         )
 
 
-def argv(cluster: Cluster, node: Node, *, firmware: Firmware, accelerator: Accelerator, seed: bool) -> list[str]:
-    """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started."""
+def argv(
+    cluster: Cluster,
+    node: Node,
+    *,
+    firmware: Firmware,
+    accelerator: Accelerator,
+    seed: bool,
+    snapshot: str | None = None,
+    bad_sector: int | None = None,
+) -> list[str]:
+    """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started.
+
+    snapshot: start from it, paused, instead of booting. bad_sector: a sector of the backing disk that no write reaches.
+    """
     name = node.name
     guest, server = node_cables(name)
     return [
@@ -108,7 +120,7 @@ def argv(cluster: Cluster, node: Node, *, firmware: Firmware, accelerator: Accel
         *("-serial", "chardev:console"),
         *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
         *_disk(disk(cluster, node, "system"), disk_file(name, "system"), boot=True),
-        *_disk(disk(cluster, node, "backing"), disk_file(name, "backing")),
+        *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), bad_sector=bad_sector),
         *(_seed() if seed else ()),
         *("-netdev", netdev(guest, "net-guest")),
         *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},romfile="),
@@ -116,6 +128,7 @@ def argv(cluster: Cluster, node: Node, *, firmware: Firmware, accelerator: Accel
         *("-device", f"virtio-net-pci,id=cluster,netdev=net-cluster,mac={node.nics.cluster},romfile="),
         # Host keys are made at first boot: without this, first boot waits for entropy.
         *("-device", "virtio-rng-pci"),
+        *(("-S", "-loadvm", snapshot) if snapshot else ()),
     ]
 
 
@@ -145,14 +158,22 @@ def _firmware(name: str, firmware: Firmware) -> list[str]:
     ]
 
 
-def _disk(wanted: Disk, file: str, *, boot: bool = False) -> list[str]:
+def _disk(wanted: Disk, file: str, *, boot: bool = False, bad_sector: int | None = None) -> list[str]:
     # cache=unsafe leaves out fdatasync on the host and nothing else: at a guest's flush QEMU still writes its cached
     # qcow2 tables to the host's page cache, in order, and that outlives a SIGKILL of QEMU. So a power cut in the lab
     # loses what a real one loses, the unflushed; only a crash of the host can tear a lab's disks.
-    drive = f"if=none,id={wanted.purpose},format=qcow2,file={file},cache=unsafe,discard=unmap"
+    source = f"format=qcow2,file={file}" if bad_sector is None else _failing(file, bad_sector)
+    drive = f"if=none,id={wanted.purpose},{source},cache=unsafe,discard=unmap"
     serial = wanted.serial.replace(",", ",,")
     device = f"virtio-blk-pci,id=disk-{wanted.purpose},drive={wanted.purpose},serial={serial}"
     return ["-drive", drive, "-device", device + (",bootindex=0" if boot else "")]
+
+
+def _failing(file: str, bad_sector: int) -> str:
+    """The disk through QEMU's blkdebug, which answers EIO (5) to any write that touches the bad sector."""
+    rule = {"event": "none", "iotype": "write", "errno": "5", "sector": str(bad_sector)}
+    image = f"driver=blkdebug,image.driver=qcow2,image.file.driver=file,image.file.filename={file}"
+    return ",".join([image, *(f"inject-error.0.{key}={value}" for key, value in rule.items())])
 
 
 def _seed() -> list[str]:

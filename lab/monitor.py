@@ -28,10 +28,17 @@ def short_path(directory: Path, name: str) -> Iterator[str]:
         os.close(fd)
 
 
-def execute(directory: Path, name: str, command: str, arguments: Mapping[str, object] | None = None) -> object:
+def execute(
+    directory: Path,
+    name: str,
+    command: str,
+    arguments: Mapping[str, object] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> object:
     """Run one QMP command on the monitor socket `name` in directory and return its answer.
 
-    Raises LabError when QEMU cannot be reached, refuses the command, or does not answer in TIMEOUT seconds.
+    Raises LabError when QEMU cannot be reached, refuses the command, or does not answer in timeout seconds.
     """
 
     async def talk() -> object:
@@ -44,7 +51,7 @@ def execute(directory: Path, name: str, command: str, arguments: Mapping[str, ob
             await client.disconnect()
 
     try:
-        return asyncio.run(asyncio.wait_for(talk(), TIMEOUT))
+        return asyncio.run(asyncio.wait_for(talk(), timeout))
     except ExecuteError as e:
         raise LabError(f"QEMU refused {command}: {e}") from e
     except (QMPError, OSError, TimeoutError) as e:

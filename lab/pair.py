@@ -22,7 +22,7 @@ from config.door import Output, run
 from config.errors import XenpairError
 from config.model import Cluster, Node
 from images import seed
-from lab import accelerator, bmc, bmc_orders, disks, machine, monitor, network, segments, ssh, watch
+from lab import accelerator, bmc, bmc_orders, disks, machine, monitor, network, segments, servers, snapshots, ssh, watch
 from lab.bmc_orders import Order
 from lab.bmc_view import Mode
 from lab.console import Stage
@@ -238,6 +238,42 @@ class Lab:
             disks.discard(self.directory, node.name)
             ssh.forget(self.directory, node.name)
 
+    def swap_backing_disks(self) -> None:
+        """Put each node's backing disk into the other one. Raises LabError while one of them runs."""
+        with locked(self.directory):
+            state = self.state()
+            if on := [name for name, process in state.nodes.items() if process.alive()]:
+                raise LabError(f"{' and '.join(on)} run", hint="`invoke lab.down` first")
+            disks.swap(self.directory, *(node.name for node in state.cluster.nodes))
+
+    def snapshot(self, name: str) -> None:
+        """Keep both machines as they are at this instant, memory and disks, under that name; they go on at once.
+
+        Raises LabError where one of them is off, or QEMU cannot.
+        """
+        with locked(self.directory):
+            snapshots.take(self.directory, self.state(), name, self._update)
+
+    def restore(self, name: str, *, bad_sectors: Mapping[str, int] | None = None) -> None:
+        """Put both machines back to a snapshot, with all cables in and all BMCs working, and let them run on.
+
+        bad_sectors: by node, a sector of its backing disk that cannot be written any more, until its next power-on.
+        Raises LabError where there is no such snapshot, StartError where a machine does not start from it.
+        """
+        with locked(self.directory):
+            state = self.state()
+            snapshots.check(state, name)
+            self._cut_power(state.cluster.nodes)
+            for node in state.cluster.nodes:
+                if node.bmc:
+                    # What a BMC was ordered is of a time that will not have been.
+                    bmc_orders.discard(self.directory, node.name)
+                    bmc_orders.create(self.directory, node.name)
+                    bmc.set_mode(self.directory, self.state(), node, "ok", lambda bmcs: self._update(bmcs=bmcs))
+            self._apply(())
+            segments.start(self.directory, self._update)
+            snapshots.resume(self.directory, self.state(), name, self._update, bad_sectors or {})
+
     def reset(self) -> None:
         """Stop everything and delete the lab with its disks and its key."""
         self.down()
@@ -345,31 +381,11 @@ class Lab:
             verdict = accelerator.choose(image, memory, cache=accelerator.cache_file())
             self._update(verdict=verdict)
         for node in nodes:
-            self._start_node(node)
+            servers.power_on(self.directory, self.state(), node, self._update)
 
     def _cut_power(self, nodes: Sequence[Node]) -> None:
-        state = self.state()
         for node in nodes:
-            if (process := state.nodes.get(node.name)) is not None:
-                process.kill()
-            ssh.hang_up(self.directory, node.name)
-
-    def _start_node(self, node: Node) -> None:
-        state, name = self.state(), node.name
-        if name in state.nodes and state.nodes[name].alive():
-            return
-        if state.verdict is None:
-            raise AssertionError("an accelerator is chosen before any node is started")
-        disks.make(self.directory, state.cluster, node, state.firmware)
-        console, log = self.directory / f"{name}.log", self.directory / f"{name}.err"
-        offset = console.stat().st_size if console.exists() else 0
-        argv = machine.argv(
-            state.cluster, node, firmware=state.firmware, accelerator=state.verdict.accelerator, seed=state.seeded
-        )
-        process = Process.spawn(argv, cwd=self.directory, log=log)
-        self._update(nodes={**state.nodes, name: process}, boots={**state.boots, name: offset})
-        monitor.wait_ready(process, self.directory, machine.qmp(name), log)
-        self._set_carrier(name, state.faults)
+            servers.cut_power(self.directory, self.state(), node.name)
 
     def _apply(self, faults: tuple[Fault, ...]) -> None:
         state = self._update(faults=faults)
@@ -377,10 +393,4 @@ class Lab:
             network.control(self.directory, Faults(faults=faults))
         for name, process in state.nodes.items():
             if process.alive():
-                self._set_carrier(name, faults)
-
-    def _set_carrier(self, name: str, faults: Sequence[Fault]) -> None:
-        out = {fault.segment for fault in faults if fault.node == name and fault.cut}
-        for cable in network.node_cables(name):
-            link = {"name": cable.segment, "up": cable.segment not in out}
-            monitor.execute(self.directory, machine.qmp(name), "set_link", link)
+                servers.set_carrier(self.directory, name, faults)

@@ -36,6 +36,15 @@ class Bmcs(BaseModel):
     """By node, what is wrong with its BMC; nothing where it is not here."""
 
 
+class Snapshot(BaseModel):
+    """Where a snapshot's machines stood on their consoles, in bytes: since when they were booted, and the end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    boots: dict[str, int]
+    consoles: dict[str, int]
+
+
 class State(BaseModel):
     """The whole of it."""
 
@@ -58,6 +67,7 @@ class State(BaseModel):
     """By node, where in its console log the present power-on begins, in bytes."""
     faults: tuple[Fault, ...] = ()
     bmcs: Bmcs = Bmcs()
+    snapshots: dict[str, Snapshot] = {}
 
 
 def load(directory: Path) -> State:

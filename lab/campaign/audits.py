@@ -1,0 +1,66 @@
+"""What has to be true after every round. Pure: what the nodes said goes in, findings come out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_CHANGE = re.compile(r"\b(role|peer|conn|disk|pdsk|susp)\( (\S+) -> (\S+) \)")
+_BOOT = re.compile(r"^-- Boot |\bkernel: Linux version \d")
+_FENCED = re.compile(r"fence-peer helper returned 7 \(peer was stonithed\)")
+_TALKS = (
+    "Connected",
+    "SyncSource",
+    "SyncTarget",
+    "PausedSyncS",
+    "PausedSyncT",
+    "VerifyS",
+    "VerifyT",
+    "Ahead",
+    "Behind",
+)
+SPLIT_BRAIN = re.compile(r"Split-Brain detected|split-brain", re.IGNORECASE)
+
+
+@dataclass
+class _View:
+    """One node's DRBD as its kernel has told it, line by line."""
+
+    conn: str = "StandAlone"
+    disk: str = "Diskless"
+    pdsk: str = "DUnknown"
+    fenced: bool = False
+    """The peer was proven off since this node last heard it."""
+
+
+def unproven_promotions(kernel_log: str) -> list[str]:
+    """Lines of one node's kernel log, over any number of boots, in which it went on without the peer's consent.
+
+    Consent: both disks UpToDate, and connected. Else the fence-peer handler must have returned 7 since the peer was
+    last heard, both for becoming Primary and for letting frozen I/O go on.
+    """
+    view, found = _View(), []
+    for line in kernel_log.splitlines():
+        if _BOOT.search(line):
+            view = _View()
+        if _FENCED.search(line):
+            view.fenced = True
+        changes = {what: (before, after) for what, before, after in _CHANGE.findall(line)}
+        for what in ("conn", "disk", "pdsk"):
+            if what in changes:
+                setattr(view, what, changes[what][1])
+        if view.conn in _TALKS:
+            view.fenced = False
+        consent = view.conn in _TALKS and view.disk == "UpToDate" and view.pdsk == "UpToDate"
+        promoted = changes.get("role", ("", ""))[1] == "Primary"
+        released = changes.get("susp", ("", "")) == ("1", "0")
+        if promoted and not (consent or view.fenced):
+            found.append(line.strip())
+        if released and not (view.conn in _TALKS or view.fenced):
+            found.append(line.strip())
+    return found
+
+
+def split_brains(kernel_log: str) -> list[str]:
+    """Lines in which DRBD found that both sides have data that the other one lacks."""
+    return [line.strip() for line in kernel_log.splitlines() if SPLIT_BRAIN.search(line)]

@@ -1,0 +1,197 @@
+"""The campaign itself: from a snapshot of the formed pair, one fault, until it is healthy again, and the audits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from config.errors import CommandError
+from firstboot.probe.drbd import parse_proc_drbd
+from lab.campaign import audits, faults
+from lab.campaign.faults import Fault
+from lab.campaign.scene import POLL, Scene, StuckError
+from lab.campaign.writers import Writer, longest_pause
+from lab.errors import LabError
+from lab.pair import Lab
+
+SNAPSHOT = "formed"
+HEALTH_LIMIT = 900.0
+"""Seconds for the pair to be healthy again by itself, under emulation."""
+SETTLE = 3.0
+"""Seconds for which the writers run before the fault strikes."""
+SAME_FILES = "/etc/ha.d/authkeys /etc/ha.d/haresources /etc/hosts /etc/drbd.d/xenpair.res /etc/xenpair/cluster.yaml"
+"""What first boot has rendered and both nodes have alike."""
+KERNEL_LOG = "journalctl --dmesg --boot all --output short-monotonic --no-hostname --no-pager --quiet"
+VERIFY_LIMIT = 300.0
+"""Seconds to compare both sides of the lab's small disks under emulation."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is to be done: seed decides everything in it that is left to chance."""
+
+    number: int
+    fault: Fault
+    seed: str
+
+
+def schedule(seed: int, rounds: int, names: Sequence[str]) -> list[Round]:
+    """The rounds of a campaign: the faults in random order, each as often as the others. The same for the same seed.
+
+    Raises LabError for a fault that does not exist.
+    """
+    chosen = names or list(faults.CATALOGUE)
+    for name in chosen:
+        if name not in faults.CATALOGUE:
+            raise LabError(f"there is no fault {name!r}", hint=f"there are {', '.join(faults.CATALOGUE)}")
+    dice = Random(seed)  # noqa: S311 -- reproducible is what is wanted
+    deck: list[str] = []
+    result: list[Round] = []
+    for number in range(1, rounds + 1):
+        if not deck:
+            deck = dice.sample(chosen, len(chosen))
+        result.append(Round(number, faults.CATALOGUE[deck.pop()], f"{seed}/{number}"))
+    return result
+
+
+@dataclass
+class Outcome:
+    """What came of a round. recovered and paused are seconds, None where there was nothing to measure."""
+
+    round: Round
+    recovered: float | None = None
+    paused: float | None = None
+    findings: list[str] = field(default_factory=list)
+
+
+class Campaign:
+    """Rounds on one lab, whose pair is formed and idle."""
+
+    def __init__(self, lab: Lab, say: Callable[[str], None]) -> None:
+        self.lab = lab
+        self._say = say
+        self._names = [node.name for node in lab.state().cluster.nodes]
+        self._group = lab.state().cluster.storage.volume_group
+        self._resource = lab.state().cluster.storage.drbd.resource
+
+    def prepare(self) -> None:
+        """Form the pair, make the volumes that are written to, and take the snapshot, unless this lab has it."""
+        if SNAPSHOT in self.lab.state().snapshots:
+            return
+        self.lab.up()
+        for node in self._names:
+            scene = Scene(self.lab, Random(), self._say)  # noqa: S311
+            scene.wait(f"{node} is healthy", HEALTH_LIMIT, partial(self._healthy, node), poll=3)
+        first, second = self._names
+        for node in self._names:
+            self.lab.ssh(
+                first, f"lvcreate --yes --wipesignatures y --size 8M --name {self._volume(node)} {self._group}"
+            )
+        self.lab.ssh(first, f"lvcreate --yes --wipesignatures y --size 64M --name campaign {self._group}")
+        self.lab.ssh(second, f"vgchange --activate y {self._group}")
+        self.lab.snapshot(SNAPSHOT)
+
+    def play(self, planned: Round) -> Outcome:
+        """One round, from the snapshot to the audits. Raises LabError where the lab itself fails."""
+        dice = Random(planned.seed)  # noqa: S311
+        scene = Scene(self.lab, dice, lambda text: self._say(f"    {text}"))
+        self._say(f"{planned.number:3}  {planned.fault.name}: {planned.fault.text} (seed {planned.seed})")
+        self._set_up(scene, planned.fault)
+        writers = [Writer(self.lab, node, self._device(node), f"{planned.seed}/{node}") for node in self._names]
+        outcome = Outcome(planned)
+        try:
+            for writer in writers:
+                writer.start()
+            scene.wait("both nodes write", 60, lambda: all(writer.acknowledged for writer in writers))
+            time.sleep(SETTLE)
+            planned.fault.act(scene)
+            self._wait_healthy(scene)
+            if scene.struck_at is not None:
+                outcome.recovered = time.monotonic() - scene.struck_at
+            outcome.findings += self._audit(writers)
+        except (StuckError, CommandError) as e:
+            outcome.findings.append(f"{e} ({self._standing(scene)})")
+        finally:
+            for writer in writers:
+                writer.end()
+        outcome.paused = max(longest_pause(writer.acks) for writer in writers)
+        return outcome
+
+    def _set_up(self, scene: Scene, fault: Fault) -> None:
+        self.lab.restore(SNAPSHOT)
+        if fault.bad_sector:
+            victim, _ = scene.pick()
+            scene.bad_sector = (victim, self._sector_ahead(victim, scene.dice.randint(60, 200)))
+            self.lab.restore(SNAPSHOT, bad_sectors=dict([scene.bad_sector]))
+
+    def _sector_ahead(self, node: str, number: int) -> int:
+        """Where on the node's backing disk its writer's sector of that number is."""
+        volume = f"{self._group}/{self._volume(node)}"
+        shell = self.lab.ssh
+        lower = f"basename $(readlink --canonicalize $(drbdadm sh-ll-dev {self._resource}))"
+        start = shell(node, f"cat /sys/class/block/$({lower})/start")
+        table = shell(node, f"dmsetup table $(lvs --noheadings --options lv_dm_path {volume})")
+        # A linear target's line is START LENGTH linear DEVICE OFFSET, in sectors (dmsetup(8)).
+        # DRBD's data begin where its partition does.
+        return int(start.stdout) + int(table.stdout.split()[4]) + number
+
+    def _wait_healthy(self, scene: Scene) -> None:
+        def connected(node: str) -> bool:
+            state = scene.drbd(node)
+            return state.both_up_to_date and (state.role, state.peer_role) == ("Primary", "Primary")
+
+        deadline = time.monotonic() + HEALTH_LIMIT
+        for node in self._names:
+            # DRBD first: it costs the node nothing to ask, and `xenpair status` a second of CPU.
+            scene.wait(f"{node} is a member again", deadline - time.monotonic(), partial(connected, node), poll=1)
+        for node in self._names:
+            scene.wait(f"{node} is healthy", deadline - time.monotonic(), partial(self._healthy, node), poll=3)
+
+    def _healthy(self, node: str) -> bool:
+        return self.lab.ssh(node, "xenpair status --json", check=False).returncode == 0
+
+    def _standing(self, scene: Scene) -> str:
+        """Where each node stands, for the account of a round that failed."""
+        states = {node: scene.drbd(node) for node in self._names}
+        return "; ".join(f"{node}: {s.connection} {s.role} {s.disk}/{s.peer_disk}" for node, s in states.items())
+
+    def _audit(self, writers: Sequence[Writer]) -> list[str]:
+        """What is not as it has to be after a round. Raises CommandError, LabError."""
+        found: list[str] = []
+        for writer in writers:
+            writer.stop()
+            if failure := writer.failure():
+                found.append(f"the storage refused a write of {writer.node}: {failure}")
+            for node in self._names:
+                if (intact := writer.intact_on(node)) < writer.acknowledged:
+                    found.append(
+                        f"{node} lost write {intact} of {writer.node}: {writer.acknowledged} were acknowledged"
+                    )
+        logs = {node: self.lab.ssh(node, KERNEL_LOG).stdout for node in self._names}
+        for node, log in logs.items():
+            found += [f"{node}: {line}" for line in audits.split_brains(log)]
+            found += [f"{node} without consent or proof: {line}" for line in audits.unproven_promotions(log)]
+        rendered = {self.lab.ssh(node, f"sha256sum {SAME_FILES}").stdout for node in self._names}
+        if len(rendered) > 1:
+            found.append("the two nodes' rendered files differ: " + " / ".join(sorted(rendered)))
+        return [*found, *self._verify()]
+
+    def _verify(self) -> list[str]:
+        """Have DRBD compare both sides, sector by sector."""
+        first = self._names[0]
+        self.lab.ssh(first, f"drbdadm verify {self._resource}")
+        deadline = time.monotonic() + VERIFY_LIMIT
+        while (state := parse_proc_drbd(self.lab.ssh(first, "cat /proc/drbd").stdout)).connection.startswith("Verify"):
+            if time.monotonic() > deadline:
+                return [f"drbdadm verify did not end within {VERIFY_LIMIT:.0f} s"]
+            time.sleep(POLL)
+        return [f"verify: {state.out_of_sync} KiB out of sync"] if state.out_of_sync else []
+
+    def _volume(self, node: str) -> str:
+        return f"campaign-{node}"
+
+    def _device(self, node: str) -> str:
+        return f"/dev/{self._group}/{self._volume(node)}"

@@ -1,0 +1,267 @@
+"""The faults: what is pulled, broken or killed in a round, and put back where a person would have to put it back.
+
+A fault returns once nothing is broken any more that only a hand can mend. From then on the pair has to come back by
+itself, whatever the fault has set going.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.campaign.scene import BOOT_LIMIT, LOSS_LIMIT, Scene
+
+CATALOGUE: dict[str, Fault] = {}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """name: as --faults takes it. text: what happens, for a list of them. act: does it.
+
+    bad_sector: a sector of one node's disk, which its writer will come to, is bad from the round's beginning.
+    """
+
+    name: str
+    text: str
+    act: Callable[[Scene], None]
+    bad_sector: bool = False
+
+
+def fault(
+    name: str, text: str, *, bad_sector: bool = False
+) -> Callable[[Callable[[Scene], None]], Callable[[Scene], None]]:
+    """Enter a function into the catalogue."""
+
+    def enter(act: Callable[[Scene], None]) -> Callable[[Scene], None]:
+        CATALOGUE[name] = Fault(name, text, act, bad_sector)
+        return act
+
+    return enter
+
+
+@fault("power-one", "one node loses its power, and gets it back")
+def _power_one(scene: Scene) -> None:
+    victim, survivor = scene.pick()
+    scene.strike(f"{victim} loses its power")
+    scene.lab.kill(victim)
+    scene.wait_alone(survivor)
+    scene.plug_in(victim)
+
+
+@fault("power-both", "both nodes lose their power at once, and get it back one after the other")
+def _power_both(scene: Scene) -> None:
+    first, second = scene.pick()
+    scene.strike("both lose their power")
+    scene.lab.kill()
+    scene.plug_in(first)
+    scene.sleep(0, 20)
+    scene.plug_in(second)
+
+
+@fault("reboot", "one node is rebooted in good order")
+def _reboot(scene: Scene) -> None:
+    victim, _ = scene.pick()
+    scene.strike(f"{victim} is rebooted in good order")
+    scene.lab.reboot(victim)
+
+
+@fault("reboot-both", "both nodes are shut down in good order, one a little later, and started again")
+def _reboot_both(scene: Scene) -> None:
+    first, _ = scene.pick()
+    scene.strike(f"both are shut down in good order, {first} first")
+    scene.shell(first, "systemctl poweroff --no-block")
+    scene.sleep(0, 15)
+    scene.lab.reboot()
+
+
+@fault("panic", "the dom0 kernel of one node panics")
+def _panic(scene: Scene) -> None:
+    victim, survivor = scene.pick()
+    before = scene.power_ons()
+    scene.strike(f"{victim}'s kernel panics")
+    scene.shell(victim, "echo 1 > /proc/sys/kernel/sysrq; (sleep 0.5; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &")
+    scene.wait_lost(victim, before)
+    scene.wait_alone(survivor)
+
+
+@fault("hang", "one node hangs for a time, and goes on as if nothing had been")
+def _hang(scene: Scene) -> None:
+    victim, _ = scene.pick()
+    seconds = scene.dice.choice((4.0, 9.0, 13.0, 20.0, 60.0))
+    scene.strike(f"{victim} hangs for {seconds:.0f} s")
+    scene.freeze(victim)
+    scene.sleep(seconds, seconds + 2)
+    scene.thaw(victim)
+
+
+@fault("cluster-cut", "the cluster cable is out until one node has been fenced, and longer")
+def _cluster_cut(scene: Scene) -> None:
+    before = scene.power_ons()
+    scene.strike("the cluster cable is taken out")
+    scene.lab.cut("cluster")
+    lost = scene.wait_one_lost(before)
+    scene.sleep(0, 30)
+    scene.say(f"{lost} was fenced; the cluster cable is put back")
+    scene.lab.heal("cluster")
+
+
+@fault("cluster-one-way", "on the cluster cable of one node nothing passes one way")
+def _cluster_one_way(scene: Scene) -> None:
+    victim, _ = scene.pick()
+    direction = scene.dice.choice(("to-node", "from-node"))
+    seconds = scene.dice.uniform(5, 45)
+    scene.strike(f"nothing passes {direction} on {victim}'s cluster cable for {seconds:.0f} s")
+    scene.lab.cut("cluster", victim, direction=direction)  # type: ignore[arg-type]
+    scene.sleep(seconds, seconds)
+    scene.lab.heal("cluster")
+
+
+@fault("cluster-flap", "the cluster cable goes out and in, again and again")
+def _cluster_flap(scene: Scene) -> None:
+    times = scene.dice.randint(4, 10)
+    scene.strike(f"the cluster cable flaps {times} times")
+    for _ in range(times):
+        scene.lab.cut("cluster")
+        scene.sleep(0.2, 4)
+        scene.lab.heal("cluster")
+        scene.sleep(0.2, 4)
+
+
+@fault("cluster-loss", "20 % of the frames on the cluster link are lost")
+def _cluster_loss(scene: Scene) -> None:
+    scene.strike("20 % of the frames on the cluster link are lost")
+    scene.lab.cut("cluster", scene.nodes[0], loss=0.2)
+    scene.sleep(20, 40)
+    scene.lab.heal("cluster")
+
+
+@fault("both-cut", "both cables of both nodes are out: no peer, no BMC")
+def _both_cut(scene: Scene) -> None:
+    seconds = scene.dice.uniform(5, 75)
+    scene.strike(f"all cables are out for {seconds:.0f} s")
+    scene.lab.cut("cluster")
+    scene.lab.cut("guest")
+    scene.sleep(seconds, seconds)
+    scene.lab.heal()
+
+
+@fault("bmc-unreachable", "one node loses its power, and its BMC does not answer for a time")
+def _bmc_unreachable(scene: Scene) -> None:
+    victim, survivor = scene.pick()
+    scene.strike(f"{victim} and its BMC lose their power")
+    scene.lab.bmc(victim, "unreachable")
+    scene.lab.kill(victim)
+    scene.wait(f"{survivor} is frozen", LOSS_LIMIT, lambda: scene.drbd(survivor).suspended, poll=1)
+    scene.sleep(0, 60)
+    scene.say(f"{victim}'s BMC answers again")
+    scene.lab.bmc(victim, "ok")
+    scene.wait_alone(survivor)
+    scene.plug_in(victim)
+
+
+@fault("bmc-lies", "the cluster cable is out, and one BMC acknowledges a power off and does nothing")
+def _bmc_lies(scene: Scene) -> None:
+    liar, other = scene.pick()
+    before = scene.power_ons()
+    scene.strike(f"{liar}'s BMC lies, and the cluster cable is taken out")
+    scene.lab.bmc(liar, "lies")
+    scene.lab.cut("cluster")
+    scene.wait_lost(other, before)
+    scene.lab.bmc(liar, "ok")
+    scene.lab.heal("cluster")
+
+
+@fault(
+    "disk-error",
+    "one node's disk answers a write with an error; then it is well, and the node rebooted",
+    bad_sector=True,
+)
+def _disk_error(scene: Scene) -> None:
+    if scene.bad_sector is None:
+        raise AssertionError("this fault has a bad sector")
+    victim, _ = scene.bad_sector
+    scene.strike(f"{victim}'s disk has a bad sector that its writer comes to")
+    scene.wait(f"{victim} lets go of its disk", LOSS_LIMIT, lambda: scene.drbd(victim).disk == "Diskless", poll=1)
+    scene.sleep(0, 10)
+    scene.say(f"{victim} gets a good disk and is rebooted")
+    scene.lab.reboot(victim)
+
+
+@fault("root-full", "one node's root file system is full while the other one loses its power")
+def _root_full(scene: Scene) -> None:
+    victim, survivor = scene.pick()
+    scene.shell(survivor, "dd if=/dev/zero of=/var/tmp/filler bs=1M status=none; test -e /var/tmp/filler", check=False)
+    scene.strike(f"{survivor}'s root file system is full, and {victim} loses its power")
+    scene.lab.kill(victim)
+    scene.wait_alone(survivor)
+    scene.plug_in(victim)
+    scene.sleep(0, 60)
+    scene.shell(survivor, "rm /var/tmp/filler")
+
+
+@fault("source-dies", "the source of a resync loses its power in the middle of it")
+def _source_dies(scene: Scene) -> None:
+    target, source = scene.pick()
+    scene.lab.kill(target)
+    scene.wait_alone(source)
+    scene.shell(source, "dd if=/dev/urandom of=/dev/data/campaign bs=1M count=48 oflag=direct status=none")
+    scene.shell(source, "drbdsetup disk-options 0 --c-plan-ahead=0 --resync-rate=1M")
+    scene.plug_in(target)
+    scene.wait(f"{target} resyncs", BOOT_LIMIT, lambda: scene.drbd(source).connection == "SyncSource", poll=1)
+    scene.sleep(0, 10)
+    scene.strike(f"{source} loses its power in mid-resync, with {target} Inconsistent")
+    before = scene.power_ons()
+    scene.lab.kill(source)
+    scene.sleep(0, 30)
+    if scene.power_ons() == before:
+        scene.plug_in(source)
+
+
+@fault("target-dies", "the target of a resync is fenced in the middle of it, as its cable is out")
+def _target_dies(scene: Scene) -> None:
+    target, source = scene.pick()
+    scene.lab.kill(target)
+    scene.wait_alone(source)
+    scene.shell(source, "dd if=/dev/urandom of=/dev/data/campaign bs=1M count=48 oflag=direct status=none")
+    scene.shell(source, "drbdsetup disk-options 0 --c-plan-ahead=0 --resync-rate=1M")
+    scene.plug_in(target)
+    scene.wait(f"{target} resyncs", BOOT_LIMIT, lambda: scene.drbd(source).connection == "SyncSource", poll=1)
+    before = scene.power_ons()
+    scene.strike("the cluster cable is taken out in mid-resync")
+    scene.lab.cut("cluster")
+    scene.wait_lost(target, before)
+    scene.sleep(0, 20)
+    scene.lab.heal("cluster")
+
+
+@fault("clock", "the clock of one node is off by a day, and then it loses its power")
+def _clock(scene: Scene) -> None:
+    victim, survivor = scene.pick()
+    days = scene.dice.choice(("-1", "+1"))
+    scene.shell(survivor, f"date --set '{days} day'")
+    scene.strike(f"{survivor}'s clock is off by {days} day, and {victim} loses its power")
+    scene.lab.kill(victim)
+    scene.wait_alone(survivor)
+    scene.plug_in(victim)
+
+
+@fault("heartbeat-killed", "heartbeat of one node is killed")
+def _heartbeat_killed(scene: Scene) -> None:
+    victim, _ = scene.pick()
+    scene.strike(f"heartbeat of {victim} is killed")
+    scene.shell(victim, "systemctl kill --signal=KILL heartbeat.service")
+
+
+@fault("swapped-disks", "both servers are off, and somebody swaps their disks; then swaps them back")
+def _swapped_disks(scene: Scene) -> None:
+    scene.strike("both lose their power, and their disks are swapped")
+    scene.lab.kill()
+    scene.lab.swap_backing_disks()
+    scene.plug_in()
+    for node in scene.nodes:
+        scene.wait_booted(node)
+    scene.sleep(5, 15)
+    scene.say("the disks are swapped back")
+    scene.lab.kill()
+    scene.lab.swap_backing_disks()
+    scene.plug_in()
