@@ -10,14 +10,15 @@ from random import Random
 
 from config.errors import CommandError
 from firstboot.probe.drbd import parse_proc_drbd
-from lab.campaign import audits, faults
-from lab.campaign.faults import Fault
+from lab.campaign import audits
+from lab.campaign.catalogue import CATALOGUE
+from lab.campaign.fault import Fault
 from lab.campaign.scene import POLL, Scene, StuckError
 from lab.campaign.writers import Writer, longest_pause
+from lab.console import Stage
 from lab.errors import LabError
 from lab.pair import Lab
 
-SNAPSHOT = "formed"
 HEALTH_LIMIT = 900.0
 """Seconds for the pair to be healthy again by itself, under emulation."""
 SETTLE = 3.0
@@ -43,17 +44,17 @@ def schedule(seed: int, rounds: int, names: Sequence[str]) -> list[Round]:
 
     Raises LabError for a fault that does not exist.
     """
-    chosen = names or list(faults.CATALOGUE)
+    chosen = names or list(CATALOGUE)
     for name in chosen:
-        if name not in faults.CATALOGUE:
-            raise LabError(f"there is no fault {name!r}", hint=f"there are {', '.join(faults.CATALOGUE)}")
+        if name not in CATALOGUE:
+            raise LabError(f"there is no fault {name!r}", hint=f"there are {', '.join(CATALOGUE)}")
     dice = Random(seed)  # noqa: S311 -- reproducible is what is wanted
     deck: list[str] = []
     result: list[Round] = []
     for number in range(1, rounds + 1):
         if not deck:
             deck = dice.sample(chosen, len(chosen))
-        result.append(Round(number, faults.CATALOGUE[deck.pop()], f"{seed}/{number}"))
+        result.append(Round(number, CATALOGUE[deck.pop()], f"{seed}/{number}"))
     return result
 
 
@@ -78,10 +79,13 @@ class Campaign:
         self._resource = lab.state().cluster.storage.drbd.resource
 
     def prepare(self) -> None:
-        """Form the pair, make the volumes that are written to, and take the snapshot, unless this lab has it."""
-        if SNAPSHOT in self.lab.state().snapshots:
+        """Form the pair, make the volumes that are written to, and take both snapshots, unless this lab has them."""
+        if "formed" in self.lab.state().snapshots:
             return
-        self.lab.up()
+        if not self.lab.state().nodes:
+            self.lab.up(until=Stage.STEPS)
+            self.lab.snapshot("fresh")
+        self.lab.wait()
         for node in self._names:
             scene = Scene(self.lab, Random(), self._say)  # noqa: S311
             scene.wait(f"{node} is healthy", HEALTH_LIMIT, partial(self._healthy, node), poll=3)
@@ -92,7 +96,7 @@ class Campaign:
             )
         self.lab.ssh(first, f"lvcreate --yes --wipesignatures y --size 64M --name campaign {self._group}")
         self.lab.ssh(second, f"vgchange --activate y {self._group}")
-        self.lab.snapshot(SNAPSHOT)
+        self.lab.snapshot("formed")
 
     def play(self, planned: Round) -> Outcome:
         """One round, from the snapshot to the audits. Raises LabError where the lab itself fails."""
@@ -100,7 +104,8 @@ class Campaign:
         scene = Scene(self.lab, dice, lambda text: self._say(f"    {text}"))
         self._say(f"{planned.number:3}  {planned.fault.name}: {planned.fault.text} (seed {planned.seed})")
         self._set_up(scene, planned.fault)
-        writers = [Writer(self.lab, node, self._device(node), f"{planned.seed}/{node}") for node in self._names]
+        writing = self._names if planned.fault.since == "formed" else []
+        writers = [Writer(self.lab, node, self._device(node), f"{planned.seed}/{node}") for node in writing]
         outcome = Outcome(planned)
         try:
             for writer in writers:
@@ -117,15 +122,15 @@ class Campaign:
         finally:
             for writer in writers:
                 writer.end()
-        outcome.paused = max(longest_pause(writer.acks) for writer in writers)
+        outcome.paused = max((longest_pause(writer.acks) for writer in writers), default=None)
         return outcome
 
     def _set_up(self, scene: Scene, fault: Fault) -> None:
-        self.lab.restore(SNAPSHOT)
+        self.lab.restore(fault.since)
         if fault.bad_sector:
             victim, _ = scene.pick()
             scene.bad_sector = (victim, self._sector_ahead(victim, scene.dice.randint(60, 200)))
-            self.lab.restore(SNAPSHOT, bad_sectors=dict([scene.bad_sector]))
+            self.lab.restore(fault.since, bad_sectors=dict([scene.bad_sector]))
 
     def _sector_ahead(self, node: str, number: int) -> int:
         """Where on the node's backing disk its writer's sector of that number is."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.campaign.campaign import Campaign, Outcome, schedule
-from lab.campaign.faults import CATALOGUE
+from lab.campaign.catalogue import CATALOGUE
 from lab.campaign.report import summary, table
 from lab.errors import LabError
 from lab.pair import Lab, directory

@@ -1,46 +1,13 @@
-"""The faults: what is pulled, broken or killed in a round, and put back where a person would have to put it back.
-
-A fault returns once nothing is broken any more that only a hand can mend. From then on the pair has to come back by
-itself, whatever the fault has set going.
-"""
+"""Faults of a formed pair: what is pulled, broken or killed, and put back where a person would have to put it back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
+from lab.campaign.fault import fault
 from lab.campaign.scene import BOOT_LIMIT, LOSS_LIMIT, Scene
-
-CATALOGUE: dict[str, Fault] = {}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """name: as --faults takes it. text: what happens, for a list of them. act: does it.
-
-    bad_sector: a sector of one node's disk, which its writer will come to, is bad from the round's beginning.
-    """
-
-    name: str
-    text: str
-    act: Callable[[Scene], None]
-    bad_sector: bool = False
-
-
-def fault(
-    name: str, text: str, *, bad_sector: bool = False
-) -> Callable[[Callable[[Scene], None]], Callable[[Scene], None]]:
-    """Enter a function into the catalogue."""
-
-    def enter(act: Callable[[Scene], None]) -> Callable[[Scene], None]:
-        CATALOGUE[name] = Fault(name, text, act, bad_sector)
-        return act
-
-    return enter
 
 
 @fault("power-one", "one node loses its power, and gets it back")
-def _power_one(scene: Scene) -> None:
+def power_one(scene: Scene) -> None:
     victim, survivor = scene.pick()
     scene.strike(f"{victim} loses its power")
     scene.lab.kill(victim)
@@ -49,7 +16,7 @@ def _power_one(scene: Scene) -> None:
 
 
 @fault("power-both", "both nodes lose their power at once, and get it back one after the other")
-def _power_both(scene: Scene) -> None:
+def power_both(scene: Scene) -> None:
     first, second = scene.pick()
     scene.strike("both lose their power")
     scene.lab.kill()
@@ -59,14 +26,14 @@ def _power_both(scene: Scene) -> None:
 
 
 @fault("reboot", "one node is rebooted in good order")
-def _reboot(scene: Scene) -> None:
+def reboot(scene: Scene) -> None:
     victim, _ = scene.pick()
     scene.strike(f"{victim} is rebooted in good order")
     scene.lab.reboot(victim)
 
 
 @fault("reboot-both", "both nodes are shut down in good order, one a little later, and started again")
-def _reboot_both(scene: Scene) -> None:
+def reboot_both(scene: Scene) -> None:
     first, _ = scene.pick()
     scene.strike(f"both are shut down in good order, {first} first")
     scene.shell(first, "systemctl poweroff --no-block")
@@ -75,7 +42,7 @@ def _reboot_both(scene: Scene) -> None:
 
 
 @fault("panic", "the dom0 kernel of one node panics")
-def _panic(scene: Scene) -> None:
+def panic(scene: Scene) -> None:
     victim, survivor = scene.pick()
     before = scene.power_ons()
     scene.strike(f"{victim}'s kernel panics")
@@ -85,7 +52,7 @@ def _panic(scene: Scene) -> None:
 
 
 @fault("hang", "one node hangs for a time, and goes on as if nothing had been")
-def _hang(scene: Scene) -> None:
+def hang(scene: Scene) -> None:
     victim, _ = scene.pick()
     seconds = scene.dice.choice((4.0, 9.0, 13.0, 20.0, 60.0))
     scene.strike(f"{victim} hangs for {seconds:.0f} s")
@@ -95,7 +62,7 @@ def _hang(scene: Scene) -> None:
 
 
 @fault("cluster-cut", "the cluster cable is out until one node has been fenced, and longer")
-def _cluster_cut(scene: Scene) -> None:
+def cluster_cut(scene: Scene) -> None:
     before = scene.power_ons()
     scene.strike("the cluster cable is taken out")
     scene.lab.cut("cluster")
@@ -106,7 +73,7 @@ def _cluster_cut(scene: Scene) -> None:
 
 
 @fault("cluster-one-way", "on the cluster cable of one node nothing passes one way")
-def _cluster_one_way(scene: Scene) -> None:
+def cluster_one_way(scene: Scene) -> None:
     victim, _ = scene.pick()
     direction = scene.dice.choice(("to-node", "from-node"))
     seconds = scene.dice.uniform(5, 45)
@@ -117,7 +84,7 @@ def _cluster_one_way(scene: Scene) -> None:
 
 
 @fault("cluster-flap", "the cluster cable goes out and in, again and again")
-def _cluster_flap(scene: Scene) -> None:
+def cluster_flap(scene: Scene) -> None:
     times = scene.dice.randint(4, 10)
     scene.strike(f"the cluster cable flaps {times} times")
     for _ in range(times):
@@ -128,7 +95,7 @@ def _cluster_flap(scene: Scene) -> None:
 
 
 @fault("cluster-loss", "20 % of the frames on the cluster link are lost")
-def _cluster_loss(scene: Scene) -> None:
+def cluster_loss(scene: Scene) -> None:
     scene.strike("20 % of the frames on the cluster link are lost")
     scene.lab.cut("cluster", scene.nodes[0], loss=0.2)
     scene.sleep(20, 40)
@@ -136,7 +103,7 @@ def _cluster_loss(scene: Scene) -> None:
 
 
 @fault("both-cut", "both cables of both nodes are out: no peer, no BMC")
-def _both_cut(scene: Scene) -> None:
+def both_cut(scene: Scene) -> None:
     seconds = scene.dice.uniform(5, 75)
     scene.strike(f"all cables are out for {seconds:.0f} s")
     scene.lab.cut("cluster")
@@ -146,7 +113,7 @@ def _both_cut(scene: Scene) -> None:
 
 
 @fault("bmc-unreachable", "one node loses its power, and its BMC does not answer for a time")
-def _bmc_unreachable(scene: Scene) -> None:
+def bmc_unreachable(scene: Scene) -> None:
     victim, survivor = scene.pick()
     scene.strike(f"{victim} and its BMC lose their power")
     scene.lab.bmc(victim, "unreachable")
@@ -160,7 +127,7 @@ def _bmc_unreachable(scene: Scene) -> None:
 
 
 @fault("bmc-lies", "the cluster cable is out, and one BMC acknowledges a power off and does nothing")
-def _bmc_lies(scene: Scene) -> None:
+def bmc_lies(scene: Scene) -> None:
     liar, other = scene.pick()
     before = scene.power_ons()
     scene.strike(f"{liar}'s BMC lies, and the cluster cable is taken out")
@@ -176,7 +143,7 @@ def _bmc_lies(scene: Scene) -> None:
     "one node's disk answers a write with an error; then it is well, and the node rebooted",
     bad_sector=True,
 )
-def _disk_error(scene: Scene) -> None:
+def disk_error(scene: Scene) -> None:
     if scene.bad_sector is None:
         raise AssertionError("this fault has a bad sector")
     victim, _ = scene.bad_sector
@@ -188,9 +155,9 @@ def _disk_error(scene: Scene) -> None:
 
 
 @fault("root-full", "one node's root file system is full while the other one loses its power")
-def _root_full(scene: Scene) -> None:
+def root_full(scene: Scene) -> None:
     victim, survivor = scene.pick()
-    scene.shell(survivor, "dd if=/dev/zero of=/var/tmp/filler bs=1M status=none; test -e /var/tmp/filler", check=False)
+    scene.shell(survivor, "dd if=/dev/zero of=/var/tmp/filler bs=1M status=none", check=False)
     scene.strike(f"{survivor}'s root file system is full, and {victim} loses its power")
     scene.lab.kill(victim)
     scene.wait_alone(survivor)
@@ -200,7 +167,7 @@ def _root_full(scene: Scene) -> None:
 
 
 @fault("source-dies", "the source of a resync loses its power in the middle of it")
-def _source_dies(scene: Scene) -> None:
+def source_dies(scene: Scene) -> None:
     target, source = scene.pick()
     scene.lab.kill(target)
     scene.wait_alone(source)
@@ -218,7 +185,7 @@ def _source_dies(scene: Scene) -> None:
 
 
 @fault("target-dies", "the target of a resync is fenced in the middle of it, as its cable is out")
-def _target_dies(scene: Scene) -> None:
+def target_dies(scene: Scene) -> None:
     target, source = scene.pick()
     scene.lab.kill(target)
     scene.wait_alone(source)
@@ -235,7 +202,7 @@ def _target_dies(scene: Scene) -> None:
 
 
 @fault("clock", "the clock of one node is off by a day, and then it loses its power")
-def _clock(scene: Scene) -> None:
+def clock(scene: Scene) -> None:
     victim, survivor = scene.pick()
     days = scene.dice.choice(("-1", "+1"))
     scene.shell(survivor, f"date --set '{days} day'")
@@ -246,14 +213,14 @@ def _clock(scene: Scene) -> None:
 
 
 @fault("heartbeat-killed", "heartbeat of one node is killed")
-def _heartbeat_killed(scene: Scene) -> None:
+def heartbeat_killed(scene: Scene) -> None:
     victim, _ = scene.pick()
     scene.strike(f"heartbeat of {victim} is killed")
     scene.shell(victim, "systemctl kill --signal=KILL heartbeat.service")
 
 
 @fault("swapped-disks", "both servers are off, and somebody swaps their disks; then swaps them back")
-def _swapped_disks(scene: Scene) -> None:
+def swapped_disks(scene: Scene) -> None:
     scene.strike("both lose their power, and their disks are swapped")
     scene.lab.kill()
     scene.lab.swap_backing_disks()

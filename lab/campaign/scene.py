@@ -114,6 +114,19 @@ class Scene:
         """Give machines power that have none."""
         self.lab.start(*names)
 
+    def progress(self, node: str) -> str:
+        """Where the node's boot stands, as its console tells."""
+        log = self.lab.directory / f"{node}.log"
+        return Follower(log, self.lab.state().boots[node]).poll().text
+
+    def wait_reachable(self, node: str) -> None:
+        """Until the node can be logged in to."""
+
+        def reachable() -> bool:
+            return self.lab.ssh(node, "true", check=False, timeout=30).returncode == 0
+
+        self.wait(f"{node} lets us in", BOOT_LIMIT, reachable, poll=2)
+
     def wait_booted(self, node: str) -> None:
         """Until the node is as far as a login, or farther."""
 

@@ -19,9 +19,13 @@ from config.loader import load
 from config.model import Cluster, Node
 from images.build import build_image
 from images.progress import Progress
+from lab.machine import Firmware
 from lab.pair import Lab
+from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+FORMED_LAB = PROJECT / ".lab" / "test"
 
 HEARTBEAT_LIMIT = 240.0
 """Seconds from usable storage until both heartbeats have heard each other: initdead is 60."""
@@ -78,8 +82,14 @@ def reach(cluster: Cluster, names: list[str], ssh_config: Path | None, lab: Lab 
 
 @pytest.fixture(scope="session")
 def config_file(pytestconfig: pytest.Config) -> Path:
-    """The config that the pair is made from."""
+    """The config that the image is made from, and the pair."""
     return Path(pytestconfig.getoption("--cluster-config"))
+
+
+@pytest.fixture(scope="session")
+def small_config_file(config_file: Path) -> Path:
+    """The same pair on small disks, for what compares or copies them whole."""
+    return write_small_config(config_file, PROJECT / ".lab" / "test-small.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -92,14 +102,14 @@ def image(config_file: Path) -> Path:
     return artifacts.qcow2
 
 
-def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: str) -> Lab:
+def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: Firmware, secrets_dir: Path) -> Lab:
     """A lab with empty disks, whatever an interrupted run has left there."""
     if directory.exists():
         try:
             Lab(directory).reset()
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-    return Lab.prepare(directory, config_file, image, firmware=firmware)  # type: ignore[arg-type]
+    return Lab.prepare(directory, config_file, image, firmware=firmware, secrets_dir=secrets_dir)
 
 
 def status(lab: Lab, node: str) -> dict[str, Any]:
@@ -133,17 +143,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("servers", boots, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
-    """The lab's pair, formed from nothing by its first boot."""
+    """The lab's pair on BIOS firmware, formed from nothing by its first boot; None for hosts that are not the lab's."""
     if pytestconfig.getoption("--cluster-hosts"):
         yield None
         return
     lab = fresh_lab(
-        PROJECT / ".lab" / "test",
-        request.getfixturevalue("config_file"),
+        FORMED_LAB,
+        request.getfixturevalue("small_config_file"),
         request.getfixturevalue("image"),
         "bios",
+        request.getfixturevalue("config_file").parent / "secrets",
     )
     try:
         lab.up()

@@ -11,7 +11,7 @@ import pytest
 
 from lab.console import Follower
 from lab.pair import PROJECT, Lab
-from tests.lab.conftest import assert_healthy, fresh_lab, status, wait_until
+from tests.lab.conftest import FORMED_LAB, assert_healthy, fresh_lab, status, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -25,9 +25,12 @@ NODES = ("xen1", "xen2")
 
 
 @pytest.fixture(scope="module")
-def lab(config_file: Path, image: Path) -> Iterator[Lab]:
+def lab(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Lab]:
     """A lab of these tests' own, on UEFI firmware; each test leaves the pair healthy for the next one."""
-    lab = fresh_lab(PROJECT / ".lab" / "test-plugs", config_file, image, "uefi")
+    if FORMED_LAB.exists():
+        # Four machines at once would be too much for the host.
+        Lab(FORMED_LAB).down()
+    lab = fresh_lab(PROJECT / ".lab" / "test-plugs", small_config_file, image, "uefi", config_file.parent / "secrets")
     try:
         yield lab
     finally:

@@ -7,7 +7,7 @@ import pytest
 from lab.campaign import node_writer
 from lab.campaign.audits import split_brains, unproven_promotions
 from lab.campaign.campaign import schedule
-from lab.campaign.faults import CATALOGUE
+from lab.campaign.catalogue import CATALOGUE
 from lab.campaign.writers import Ack, longest_pause
 from lab.errors import LabError
 
