@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from config.loader import load
 from config.model import Cluster
@@ -13,6 +14,10 @@ from tests.unit.bmc_rig import Rig, down_lab, running
 
 CAPTURED = Path(__file__).parent / "captured"
 EXAMPLE = Path(__file__).parents[2] / "config" / "cluster.yaml"
+
+# What an example takes says how busy the host is, and nothing about the code.
+settings.register_profile("xenpair", deadline=None)
+settings.load_profile("xenpair")
 
 
 @pytest.fixture(autouse=True)
