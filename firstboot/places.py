@@ -42,6 +42,11 @@ class Places:
         return self.at("var/lib/xenpair/join.json")
 
     @property
+    def awaited(self) -> Path:
+        """Name of the node that `xenpair replace` has made room for, until the new machine has joined."""
+        return self.at("var/lib/xenpair/awaited")
+
+    @property
     def brief(self) -> Path:
         """What later boots need to know, without reading the config."""
         return self.at("var/lib/xenpair/brief.json")

@@ -46,6 +46,7 @@ def replace_peer(places: Places, name: str, config: Path | None) -> None:
         )
     text = _checked(config, node.places.config, name) if config else None
     log.warning("replace: %s makes room for a new %s", node.me.name, name)
+    write_file(places.awaited, name + "\n")
     places.join.unlink(missing_ok=True)
     if text is not None:
         write_file(places.config, text, mode=places.config.stat().st_mode & 0o777)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from config.door import write_file
+from firstboot.places import Places
 
 State = Literal["running", "waiting", "failed", "done"]
 
@@ -77,3 +78,14 @@ def read_progress(path: Path) -> Progress | None:
         return Progress(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def awaited_machine(places: Places) -> str | None:
+    """The wait of a survivor, from `xenpair replace` until the new machine has joined; None on any other node."""
+    if places.join.exists():
+        return None
+    try:
+        name = places.awaited.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return f"a new {name}: it joins by itself when it boots with the image and this pair's seed"

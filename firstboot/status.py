@@ -15,7 +15,7 @@ from firstboot.journal import kept_aside
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
-from firstboot.report import Progress, State, read_progress
+from firstboot.report import Progress, State, awaited_machine, read_progress
 
 EXIT_HEALTHY, EXIT_FAILED, EXIT_DEGRADED = 0, 1, 2
 
@@ -138,11 +138,15 @@ def fencing_status(drbd: DrbdState, places: Places) -> FencingStatus:
 
 
 def firstboot_status(places: Places) -> FirstBootStatus:
-    """From the formed mark, else from the progress of this boot."""
+    """From the formed mark, else from the progress of this boot, or from what `xenpair replace` has begun."""
     progress = read_progress(places.progress) or Progress("running")
     damaged = tuple(str(path) for path in kept_aside(places.journal))
     if places.formed.exists():
         return FirstBootStatus(state="done", resumed_at=progress.resumed_at, damaged_journals=damaged)
+    machine = awaited_machine(places)
+    if machine is not None and progress.state in ("running", "done"):
+        # The progress is of the time before, or first boot has only begun to look at what is all there already.
+        progress = Progress("waiting", "join", machine)
     return FirstBootStatus(
         state=progress.state,
         step=progress.step,

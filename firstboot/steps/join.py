@@ -11,6 +11,7 @@ from firstboot import observe
 from firstboot.errors import StorageError
 from firstboot.join.agent import JoinAgent, JoinTerms
 from firstboot.join.facts import Facts, JoinRecord
+from firstboot.report import awaited_machine
 from firstboot.steps import Work
 from firstboot.steps.access import HOST_KEY, USER_KEY, public_key, trust_is_written, write_trust
 from firstboot.steps.disks import own_partition
@@ -48,13 +49,15 @@ class Join:
             if not joined.is_set():
                 content = JoinRecord(mine=mine, peer=theirs).model_dump_json(indent=1) + "\n"
                 write_file(node.places.join, content, mode=0o600)
+                node.places.awaited.unlink(missing_ok=True)
                 joined.set()
 
         terms = JoinTerms(node.cluster, node.me, node.peer, bytes.fromhex(node.secrets.join), mine)
         self._agent = JoinAgent(terms, on_facts=keep, on_refusal=work.waiting)
         self._agent.start()
         if not joined.is_set():
-            work.waiting(f"{node.peer.name} ({node.peer.addresses.cluster.ip}) has not joined yet")
+            missing = f"{node.peer.name} ({node.peer.addresses.cluster.ip}) has not joined yet"
+            work.waiting(awaited_machine(node.places) or missing)
         joined.wait()
         write_trust(node)
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from config.loader import load
 from config.model import Cluster
+from tests.unit.bmc_rig import Rig, down_lab, running
 
 CAPTURED = Path(__file__).parent / "captured"
 EXAMPLE = Path(__file__).parents[2] / "config" / "cluster.yaml"
+
+# What an example takes says how busy the host is, and nothing about the code.
+settings.register_profile("xenpair", deadline=None)
+settings.load_profile("xenpair")
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +47,15 @@ def cluster() -> Cluster:
 def captured() -> Path:
     """Directory of output captured from the real tools."""
     return CAPTURED
+
+
+@pytest.fixture
+def off(real_programs: None, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """A lab with BMCs that is down."""
+    yield from down_lab(tmp_path, cluster, monkeypatch)
+
+
+@pytest.fixture
+def rig(off: Rig) -> Rig:
+    """The same, with nodes and BMCs that run."""
+    return running(off)

@@ -274,7 +274,7 @@ def verdict(file: Path) -> list[Finding]:
         return list(e.findings)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200))
 @example(data=b"\xef\xbb\xbf")
 @example(data=b"%YAML 1." + b"9" * 5000)
@@ -310,7 +310,7 @@ SNIPPETS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, len(EXAMPLE)), st.integers(0, 12), SNIPPETS | st.text(max_size=5)),

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from config.document import parse as parse_yaml
@@ -272,7 +272,6 @@ def test_secrets_do_not_show_in_their_repr() -> None:
         assert not any(value in text for value in (GOOD.authkeys, GOOD.drbd, GOOD.join, "hunter2"))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z0-9-]{1,8}", fullmatch=True), st.text(min_size=1, max_size=20), max_size=3))
 def test_secrets_survive_the_way_through_a_file(bmc: dict[str, str]) -> None:
     if all(len(p.encode("utf-8", "replace")) <= 20 and p.isprintable() for p in bmc.values()):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from config.loader import load
@@ -337,7 +337,6 @@ HISTORIES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(DISKS, CONTENTS, HISTORIES, st.booleans(), st.booleans())
 def test_nothing_is_made_or_wiped_where_something_is_that_must_stay(
     disk: BlockDevice, contents: Contents, history: History, unused: bool, wipe: bool

@@ -7,8 +7,9 @@ once our own partition has been made.
 from __future__ import annotations
 
 import random
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,11 +31,19 @@ Make = Callable[[str], FakeNode]
 
 
 @pytest.fixture
-def make(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Make:
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory, where the host has one: hundreds of nodes' files are made, and no disk is waited for."""
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="xenpair-", dir=shm if shm.is_dir() else tmp_path) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def make(memory: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A new node with that config, in the place of the machine."""
 
     def make(config: str = EXAMPLE) -> FakeNode:
-        node = FakeNode(tmp_path / uuid.uuid4().hex, cluster, config)
+        node = FakeNode(memory / uuid.uuid4().hex, cluster, config)
         install(node, monkeypatch)
         return node
 
@@ -104,12 +113,12 @@ def test_a_power_cut_anywhere_doubles_nothing(make: Make, storage_first: bool) -
     total = effects(make, nothing, EXAMPLE)
     assert total > 80
     resumed_at = set()
-    for cut in range(1, total + 1):
+    for cut in range(total, 0, -1):
         node = make(EXAMPLE)
         node.storage_first = storage_first
         cut_short(node, cut)
         if storage_first and not node.drbd.both_up_to_date:
-            continue  # Nothing differs yet from a boot at which the storage unit comes later.
+            break  # From here down nothing differs from a boot at which the storage unit comes later.
         run(node)
         assert_one_name(node)
         progress = read_progress(node.places.progress)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from firstboot.errors import JournalError
@@ -141,7 +141,6 @@ def written(entries: list[Entry], path: Path) -> bytes:
     return path.read_bytes()
 
 
-@settings(deadline=None)
 @given(ENTRIES, DAMAGE)
 def test_whatever_becomes_of_the_file_nothing_is_read_that_was_not_written(
     entries: list[Entry], damage: tuple[str, float, bytes]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from firstboot.errors import JournalError, ProbeError
@@ -89,7 +89,6 @@ def test_what_does_not_fit_together_is_a_clear_stop(
     assert e.value.hint
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([IDENTITY, BEGUN]), max_size=3),
     st.sampled_from(["", "j:1: not a line of this journal"]),

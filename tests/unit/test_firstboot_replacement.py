@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from config.door import Output
 from config.loader import load
+from config.model import Cluster
 from firstboot import replacement
 from firstboot.errors import ReplacementError
+from firstboot.journal import Journal
 from firstboot.node import this_node
 from firstboot.places import Places
 from firstboot.plan.replacement import objection
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.machine import Machine
+from firstboot.report import Progress
+from firstboot.status import firstboot_status
+from firstboot.steps import Work
+from firstboot.steps.join import Join
+from tests.unit import fake_node
 from tests.unit.conftest import EXAMPLE
+from tests.unit.fake_node import FakeNode, FakePeer, install
 
 ALONE = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
 TEXT = EXAMPLE.read_text()
@@ -63,6 +73,12 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     return places
 
 
+def keep(places: Places, progress: Progress) -> None:
+    """What first boot says at that moment."""
+    places.progress.parent.mkdir(parents=True, exist_ok=True)
+    places.progress.write_text(json.dumps(asdict(progress)))
+
+
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What was run."""
@@ -82,9 +98,65 @@ def test_the_survivor_takes_part_in_a_join_again(places: Places, units: list[lis
     assert places.config.stat().st_mode & 0o777 == 0o600
     assert not places.join.exists()
     assert not places.formed.exists()
+    assert places.awaited.read_text() == "xen2\n"
     assert units == [["systemctl", "restart", "--no-block", "xenpair-firstboot.service"]]
     # Interrupted after any of it, it is typed again.
     replacement.replace_peer(places, "xen2", tmp_path / "new.yaml")
+
+
+@pytest.mark.parametrize("before", [None, Progress("done"), Progress("running", "network")])
+def test_the_survivor_says_that_it_awaits_a_new_machine(
+    places: Places, units: list[list[str]], before: Progress | None
+) -> None:
+    if before is not None:
+        keep(places, before)
+    replacement.replace_peer(places, "xen2", None)
+    now = firstboot_status(places)
+    assert (now.state, now.step) == ("waiting", "join")
+    assert now.error.startswith("a new xen2: ")
+
+
+def test_what_stops_the_survivor_is_said_before_what_it_awaits(places: Places, units: list[list[str]]) -> None:
+    replacement.replace_peer(places, "xen2", None)
+    for progress in (Progress("failed", "access", "no key"), Progress("waiting", "join", "join refused: a stranger")):
+        keep(places, progress)
+        now = firstboot_status(places)
+        assert (now.state, now.step, now.error) == (progress.state, progress.step, progress.error)
+
+
+def test_the_join_says_what_it_awaits_until_the_new_machine_is_there(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = FakeNode(tmp_path / "node", cluster, fake_node.EXAMPLE)
+    install(node, monkeypatch)
+    node.first_boot()
+    node.places.join.unlink()
+    node.places.awaited.write_text("xen2\n")
+    peers: list[FakePeer] = []
+    said: list[str] = []
+
+    class LatePeer(FakePeer):
+        def start(self) -> None:
+            peers.append(self)
+
+    def waiting(reason: str) -> None:
+        said.append(reason)
+        FakePeer.start(peers[0])
+
+    monkeypatch.setattr("firstboot.steps.join.JoinAgent", LatePeer)
+    Join().apply(Work(this_node(node.places), Journal(node.places.journal), waiting))
+    assert [reason.partition(":")[0] for reason in said] == ["a new xen2"]
+    assert node.places.join.exists()
+    assert not node.places.awaited.exists()
+
+
+def test_nothing_is_awaited_once_the_new_machine_has_joined(places: Places, units: list[list[str]]) -> None:
+    replacement.replace_peer(places, "xen2", None)
+    places.join.write_text("{}")
+    keep(places, Progress("running", "drbd"))
+    assert firstboot_status(places).state == "running"
+    places.formed.write_text("xen1\n")
+    assert firstboot_status(places).state == "done"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +176,7 @@ def test_nothing_changes_where_the_survivor_is_none(  # noqa: PLR0917  three fix
         replacement.replace_peer(places, name, None)
     assert places.join.exists()
     assert places.formed.exists()
+    assert not places.awaited.exists()
     assert units == []
 
 

@@ -1,26 +1,12 @@
 """What the nodes' BMCs do, and how they fail: asked by the real ipmitool, with a real ipmi_sim each."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from config.model import Cluster
 from lab import bmc_orders, bmc_view, command
 from lab.errors import LabError
 from lab.pair import Lab
 from lab.report import LabStatus
-from tests.unit.bmc_rig import Rig, down_lab, eventually, running
-
-
-@pytest.fixture
-def off(real_programs: None, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    yield from down_lab(tmp_path, cluster, monkeypatch)
-
-
-@pytest.fixture
-def rig(off: Rig) -> Rig:
-    return running(off)
+from tests.unit.bmc_rig import Rig, eventually
 
 
 class TestPower:

@@ -17,17 +17,7 @@ from lab import bmc, bmc_orders, bmc_relay, frames
 from lab.errors import LabError
 from lab.frames import Datagram, Host
 from lab.state import locked
-from tests.unit.bmc_rig import Rig, down_lab, eventually, running
-
-
-@pytest.fixture
-def off(real_programs: None, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    yield from down_lab(tmp_path, cluster, monkeypatch)
-
-
-@pytest.fixture
-def rig(off: Rig) -> Rig:
-    return running(off)
+from tests.unit.bmc_rig import Rig, eventually
 
 
 class TestLife:
