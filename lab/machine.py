@@ -100,11 +100,11 @@ def argv(
     accelerator: Accelerator,
     seed: bool,
     snapshot: str | None = None,
-    bad_sector: int | None = None,
+    fails_after: int | None = None,
 ) -> list[str]:
     """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started.
 
-    snapshot: start from it, paused, instead of booting. bad_sector: a sector of the backing disk that no write reaches.
+    snapshot: start from it, paused, instead of booting. fails_after: writes after which the backing disk fails.
     """
     name = node.name
     guest, server = node_cables(name)
@@ -120,7 +120,7 @@ def argv(
         *("-serial", "chardev:console"),
         *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
         *_disk(disk(cluster, node, "system"), disk_file(name, "system"), boot=True),
-        *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), bad_sector=bad_sector),
+        *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), fails_after=fails_after),
         *(_seed() if seed else ()),
         *("-netdev", netdev(guest, "net-guest")),
         *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},romfile="),
@@ -158,22 +158,30 @@ def _firmware(name: str, firmware: Firmware) -> list[str]:
     ]
 
 
-def _disk(wanted: Disk, file: str, *, boot: bool = False, bad_sector: int | None = None) -> list[str]:
+def _disk(wanted: Disk, file: str, *, boot: bool = False, fails_after: int | None = None) -> list[str]:
     # cache=unsafe leaves out fdatasync on the host and nothing else: at a guest's flush QEMU still writes its cached
     # qcow2 tables to the host's page cache, in order, and that outlives a SIGKILL of QEMU. So a power cut in the lab
     # loses what a real one loses, the unflushed; only a crash of the host can tear a lab's disks.
-    source = f"format=qcow2,file={file}" if bad_sector is None else _failing(file, bad_sector)
+    source = f"format=qcow2,file={file}" if fails_after is None else _failing(file, fails_after)
     drive = f"if=none,id={wanted.purpose},{source},cache=unsafe,discard=unmap"
     serial = wanted.serial.replace(",", ",,")
     device = f"virtio-blk-pci,id=disk-{wanted.purpose},drive={wanted.purpose},serial={serial}"
     return ["-drive", drive, "-device", device + (",bootindex=0" if boot else "")]
 
 
-def _failing(file: str, bad_sector: int) -> str:
-    """The disk through QEMU's blkdebug, which answers EIO (5) to any write that touches the bad sector."""
-    rule = {"event": "none", "iotype": "write", "errno": "5", "sector": str(bad_sector)}
-    image = f"driver=blkdebug,image.driver=qcow2,image.file.driver=file,image.file.filename={file}"
-    return ",".join([image, *(f"inject-error.0.{key}={value}" for key, value in rule.items())])
+def _failing(file: str, writes: int) -> str:
+    """The disk on QEMU's blkdebug (docs/devel/blkdebug.rst): it counts qcow2's writes by its state, then answers EIO.
+
+    Below qcow2, since QEMU 7.2 crashes when it loads a snapshot through a blkdebug that is above.
+    """
+    counting = [
+        f"file.set-state.{n}.event=write_aio,file.set-state.{n}.state={n + 1},file.set-state.{n}.new_state={n + 2}"
+        for n in range(writes)
+    ]
+    failing = f"file.inject-error.0.event=write_aio,file.inject-error.0.state={writes + 1},file.inject-error.0.errno=5"
+    return ",".join(
+        ["format=qcow2,file.driver=blkdebug", f"file.image.driver=file,file.image.filename={file}", *counting, failing]
+    )
 
 
 def _seed() -> list[str]:

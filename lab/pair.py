@@ -254,10 +254,10 @@ class Lab:
         with locked(self.directory):
             snapshots.take(self.directory, self.state(), name, self._update)
 
-    def restore(self, name: str, *, bad_sectors: Mapping[str, int] | None = None) -> None:
+    def restore(self, name: str, *, fails_after: Mapping[str, int] | None = None) -> None:
         """Put both machines back to a snapshot, with all cables in and all BMCs working, and let them run on.
 
-        bad_sectors: by node, a sector of its backing disk that cannot be written any more, until its next power-on.
+        fails_after: by node, the number of writes after which its backing disk fails, until the next power-on.
         Raises LabError where there is no such snapshot, StartError where a machine does not start from it.
         """
         with locked(self.directory):
@@ -272,7 +272,7 @@ class Lab:
                     bmc.set_mode(self.directory, self.state(), node, "ok", lambda bmcs: self._update(bmcs=bmcs))
             self._apply(())
             segments.start(self.directory, self._update)
-            snapshots.resume(self.directory, self.state(), name, self._update, bad_sectors or {})
+            snapshots.resume(self.directory, self.state(), name, self._update, fails_after or {})
 
     def reset(self) -> None:
         """Stop everything and delete the lab with its disks and its key."""

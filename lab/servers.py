@@ -22,7 +22,7 @@ def power_on(
     update: Update,
     *,
     snapshot: str | None = None,
-    bad_sector: int | None = None,
+    fails_after: int | None = None,
 ) -> None:
     """Start the node's QEMU, unless it runs: to boot, or from a snapshot, which it then holds paused.
 
@@ -43,7 +43,7 @@ def power_on(
         accelerator=state.verdict.accelerator,
         seed=state.seeded,
         snapshot=snapshot,
-        bad_sector=bad_sector,
+        fails_after=fails_after,
     )
     process = Process.spawn(argv, cwd=directory, log=log)
     update(nodes={**state.nodes, name: process}, boots={**state.boots, name: offset})

@@ -45,7 +45,7 @@ def take(directory: Path, state: State, name: str, update: Update) -> None:
     update(snapshots={**state.snapshots, name: Snapshot(boots=state.boots, consoles=consoles)})
 
 
-def resume(directory: Path, state: State, name: str, update: Update, bad_sectors: Mapping[str, int]) -> None:
+def resume(directory: Path, state: State, name: str, update: Update, fails_after: Mapping[str, int]) -> None:
     """Start both machines, which are off, from a snapshot; their consoles' logs end where they did then.
 
     Raises StartError where one does not start.
@@ -54,7 +54,7 @@ def resume(directory: Path, state: State, name: str, update: Update, bad_sectors
     for node in state.cluster.nodes:
         os.truncate(directory / f"{node.name}.log", snapshot.consoles[node.name])
         state = state.model_copy(update={"boots": snapshot.boots})
-        power_on(directory, state, node, update, snapshot=name, bad_sector=bad_sectors.get(node.name))
+        power_on(directory, state, node, update, snapshot=name, fails_after=fails_after.get(node.name))
         state = update(boots=snapshot.boots)
     _go_on(directory, [node.name for node in state.cluster.nodes])
 

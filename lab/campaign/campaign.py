@@ -126,22 +126,11 @@ class Campaign:
         return outcome
 
     def _set_up(self, scene: Scene, fault: Fault) -> None:
-        self.lab.restore(fault.since)
-        if fault.bad_sector:
-            victim, _ = scene.pick()
-            scene.bad_sector = (victim, self._sector_ahead(victim, scene.dice.randint(60, 200)))
-            self.lab.restore(fault.since, bad_sectors=dict([scene.bad_sector]))
-
-    def _sector_ahead(self, node: str, number: int) -> int:
-        """Where on the node's backing disk its writer's sector of that number is."""
-        volume = f"{self._group}/{self._volume(node)}"
-        shell = self.lab.ssh
-        lower = f"basename $(readlink --canonicalize $(drbdadm sh-ll-dev {self._resource}))"
-        start = shell(node, f"cat /sys/class/block/$({lower})/start")
-        table = shell(node, f"dmsetup table $(lvs --noheadings --options lv_dm_path {volume})")
-        # A linear target's line is START LENGTH linear DEVICE OFFSET, in sectors (dmsetup(8)).
-        # DRBD's data begin where its partition does.
-        return int(start.stdout) + int(table.stdout.split()[4]) + number
+        if not fault.failing_disk:
+            self.lab.restore(fault.since)
+            return
+        scene.failing_disk, _ = scene.pick()
+        self.lab.restore(fault.since, fails_after={scene.failing_disk: scene.dice.randint(50, 250)})
 
     def _wait_healthy(self, scene: Scene) -> None:
         def connected(node: str) -> bool:

@@ -16,22 +16,22 @@ Since = Literal["formed", "fresh"]
 class Fault:
     """name: as --faults takes it. text: what happens, for a list of them. act: does it.
 
-    bad_sector: a sector of one node's disk, which its writer will come to, is bad from the round's beginning.
+    failing_disk: one node's backing disk fails some writes after the round's beginning.
     """
 
     name: str
     text: str
     act: Callable[[Scene], None]
     since: Since
-    bad_sector: bool
+    failing_disk: bool
 
 
 def fault(
-    name: str, text: str, *, since: Since = "formed", bad_sector: bool = False
+    name: str, text: str, *, since: Since = "formed", failing_disk: bool = False
 ) -> Callable[[Callable[[Scene], None]], Fault]:
     """Make a fault of a function that does it.
 
     The function returns once nothing is broken any more that only a hand can mend. From then on the pair has to come
     back by itself, whatever the fault has set going.
     """
-    return lambda act: Fault(name, text, act, since, bad_sector)
+    return lambda act: Fault(name, text, act, since, failing_disk)

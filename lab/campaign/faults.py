@@ -138,19 +138,13 @@ def bmc_lies(scene: Scene) -> None:
     scene.lab.heal("cluster")
 
 
-@fault(
-    "disk-error",
-    "one node's disk answers a write with an error; then it is well, and the node rebooted",
-    bad_sector=True,
-)
+@fault("disk-error", "one node's disk fails; then it gets a good one, and is rebooted", failing_disk=True)
 def disk_error(scene: Scene) -> None:
-    if scene.bad_sector is None:
-        raise AssertionError("this fault has a bad sector")
-    victim, _ = scene.bad_sector
-    scene.strike(f"{victim}'s disk has a bad sector that its writer comes to")
+    victim = scene.failing_disk
+    scene.strike(f"{victim}'s disk fails some writes later")
     scene.wait(f"{victim} lets go of its disk", LOSS_LIMIT, lambda: scene.drbd(victim).disk == "Diskless", poll=1)
     scene.sleep(0, 10)
-    scene.say(f"{victim} gets a good disk and is rebooted")
+    scene.say(f"{victim} is rebooted with a disk that works")
     scene.lab.reboot(victim)
 
 

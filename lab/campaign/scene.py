@@ -34,8 +34,8 @@ class Scene:
     say: Callable[[str], None]
     struck_at: float | None = None
     """time.monotonic() of the fault proper, once it has struck."""
-    bad_sector: tuple[str, int] | None = None
-    """The node, and the sector of its backing disk that cannot be written."""
+    failing_disk: str = ""
+    """The node whose backing disk fails in this round."""
 
     @property
     def nodes(self) -> tuple[str, str]:

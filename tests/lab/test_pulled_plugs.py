@@ -155,3 +155,20 @@ def test_after_a_power_loss_a_node_alone_waits_for_the_other(lab: Lab) -> None:
     lab.wait(timeout=LIMIT)
     assert_healthy(lab)
     assert_kept(lab, "last-word")
+
+
+def test_a_dead_server_is_replaced_while_the_survivor_goes_on(lab: Lab) -> None:
+    lab.kill("xen2")
+    write(lab, "xen1", "before-the-new-one")
+    wait_acknowledged(lab, "xen1", "before-the-new-one")
+    lab.renew("xen2")
+    lab.ssh("xen1", "xenpair replace xen2")
+    each_second = "while echo on | dd of=/dev/data/kept seek=1 oflag=direct,sync bs=512 conv=sync; do sleep 1; done"
+    lab.ssh("xen1", f"setsid sh -c 'echo $$ > /run/writer; {each_second}' >/dev/null 2>&1 </dev/null &")
+
+    lab.start("xen2")
+    lab.wait("xen2", timeout=LIMIT)
+    assert_healthy(lab)
+    lab.ssh("xen1", "kill $(cat /run/writer)")
+    lab.ssh("xen2", "lvchange --activate y data/kept")
+    assert_kept(lab, "before-the-new-one")
