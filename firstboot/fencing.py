@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,8 @@ POLL = 0.5
 """Seconds between two looks."""
 
 RETRY = 3.0
-"""Seconds until a BMC that did not answer clearly is asked again."""
+"""Seconds between two questions to a BMC, but for the moments after an order: each is a session, and weak BMCs have
+few, and take about a second for one. No longer, or one node learns of an outage's end too late after the other."""
 
 SWITCH_ON_LIMIT = 300.0
 """Seconds in which switching the peer on again is tried."""
@@ -56,6 +58,9 @@ HANDLER_LIMIT = 240.0
 SAME_INCIDENT = 30.0
 """Seconds by which a proof may be older than DRBD's question: heartbeat may have asked first, and DRBD needs 10 to
 notice that the peer went. No server is switched on, boots, connects and is lost again in that time."""
+
+NEVER = math.inf
+"""Since when a BMC answers that does not."""
 
 State = Literal["pursuing", "holding", "proven", "withdrawn"]
 
@@ -98,14 +103,14 @@ def fence(
         if requester == "drbd":
             _forget_older_proof(places, begun)
         look = Look(0.0, connected=False, confirmed=False)
-        asked_in_vain, ordered_at = begun, 0.0
+        answers_since, ordered_at = now(), 0.0
         while limit is None or now() - begun < limit:
             state = observe.drbd()
             if hears_peer(state):
                 forget(places)
             look = replace(
                 look,
-                waited=now() - asked_in_vain,
+                waited=max(0.0, now() - answers_since),
                 connected=hears_peer(state),
                 frozen=state.suspended,
                 confirmed=places.confirmation.exists(),
@@ -125,18 +130,18 @@ def fence(
                     return False
                 case Hold(reason, loud):
                     _note(places, FencingProgress("holding" if loud else "pursuing", brief.peer, reason))
-                    # After a lie everything is asked and told anew.
-                    look = replace(look, power=None, ordered=None)
-                    pause(RETRY if loud and terms.by_bmc else POLL)
+                    pause(RETRY if terms.by_bmc else POLL)
+                    # After a lie or a failure everything is asked and told anew.
+                    look = replace(look, power=None, problem="", ordered=None)
                 case AskPower():
                     look = _ask(bmc, look)
-                    asked_in_vain = now() if look.problem else asked_in_vain
+                    answers_since = NEVER if look.problem else min(answers_since, now())
                     if look.power == "on" and look.ordered is not None:
                         pause(POLL)
                 case PowerOff():
                     look = _order(bmc, look, brief.peer)
                     ordered_at = now()
-                    asked_in_vain = now() if look.problem else asked_in_vain
+                    answers_since = NEVER if look.problem else answers_since
         return False
 
 
