@@ -33,6 +33,7 @@ from firstboot.plan.fencing import (
     Withdraw,
     next_fencing_step,
 )
+from firstboot.plan.replication import PROMOTABLE
 from firstboot.probe.drbd import DrbdState
 
 log = logging.getLogger("xenpair")
@@ -203,6 +204,11 @@ def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str],
     asked = progress is not None and progress.state in ("pursuing", "holding")
     if state.role == "Primary" and not state.suspended and not asked:
         raise FencingError(f"nothing waits for this: DRBD is Primary here and goes on without {node}")
+    if state.disk not in PROMOTABLE:
+        raise FencingError(
+            f"this side cannot go on without {node}: its disk is {state.disk}",
+            hint=f"{node} has the data: bring it back",
+        )
     _refuse_if_powered(brief)
     phrase = f"{node} is off"
     typed = ask(

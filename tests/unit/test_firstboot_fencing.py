@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -334,6 +334,17 @@ def test_the_word_dies_when_the_peer_is_heard(stage: Stage, monkeypatch: pytest.
         (LOST, "no answer", ("xen1", "xen1 is off"), "the peer of this node is xen2"),
         (LOST, "no answer", ("xen2", "yes"), "was to be typed"),
         (DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated"), "off", ("xen2", ""), "nothing waits"),
+        *(
+            (
+                DrbdState("WFConnection", "Secondary", "Unknown", disk, "DUnknown"),
+                "off",
+                ("xen2", ""),
+                f"disk is {disk}",
+            )
+            for disk in ("Inconsistent", "Outdated", "Diskless", "Failed")
+        ),
+        # It was Primary as the target of a resync: its I/O is frozen for want of data.
+        (replace(LOST, disk="Inconsistent"), "off", ("xen2", "xen2 is off"), "cannot go on without xen2"),
     ],
 )
 def test_a_word_that_cannot_be_true_is_refused(  # noqa: PLR0917  two fixtures and a table
