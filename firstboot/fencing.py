@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from config.door import run, start, write_file
+from config.errors import CommandError
 from firstboot import observe
 from firstboot.bmc import Bmc, bmc_of
 from firstboot.brief import FencingBrief
@@ -85,6 +86,19 @@ def hears_peer(state: DrbdState) -> bool:
     return state.peer_role in ("Primary", "Secondary")
 
 
+def awaits_proof(state: DrbdState) -> bool:
+    """Whether I/O is frozen until the peer is proven off. Without data of its own it waits for the peer itself."""
+    return state.suspended and state.disk in PROMOTABLE
+
+
+def pursue() -> None:
+    """Have the unit started that goes on where this process ends; it does nothing where it is not needed."""
+    try:
+        start(["systemctl", "start", "--no-block", UNIT])
+    except CommandError as e:
+        log.warning("fencing: %s is not started: %s", UNIT, e)
+
+
 def fence(
     requester: Requester,
     brief: FencingBrief,
@@ -113,7 +127,7 @@ def fence(
                 look,
                 waited=max(0.0, now() - answers_since),
                 connected=hears_peer(state),
-                frozen=state.suspended,
+                frozen=awaits_proof(state),
                 confirmed=places.confirmation.exists(),
                 proven=places.fencing_proof.exists(),
                 ordered=now() - ordered_at if look.ordered is not None else None,
@@ -168,7 +182,7 @@ def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.slee
     Raises BmcError where that does not happen within SWITCH_ON_LIMIT.
     """
     bmc, begun = bmc_of(brief.bmc), now()
-    while observe.drbd().suspended and now() - begun < SWITCH_ON_LIMIT / 2:
+    while awaits_proof(observe.drbd()) and now() - begun < SWITCH_ON_LIMIT / 2:
         pause(POLL)
     while True:
         try:
@@ -186,7 +200,7 @@ def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.slee
 def let_go(resource: str) -> None:
     """Tell DRBD, after its own handler gave up, that the peer is proven off: frozen I/O goes on."""
     state = observe.drbd()
-    if state.suspended and not hears_peer(state):
+    if awaits_proof(state) and not hears_peer(state):
         run(["drbdadm", "resume-io", resource])
 
 
@@ -242,6 +256,15 @@ def forget(places: Places) -> None:
     places.fencing_proof.unlink(missing_ok=True)
 
 
+def in_flight(places: Places) -> bool:
+    """Whether somebody asks right now for the peer to be proven off."""
+    try:
+        with _single_flight(places, fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def read_fencing_progress(places: Places) -> FencingProgress | None:
     """The last incident since boot, or None."""
     try:
@@ -281,8 +304,8 @@ def _switch_on_later() -> None:
 
 
 @contextmanager
-def _single_flight(places: Places) -> Iterator[None]:
+def _single_flight(places: Places, or_else: int = 0) -> Iterator[None]:
     places.fencing_lock.parent.mkdir(parents=True, exist_ok=True)
     with places.fencing_lock.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | or_else)
         yield

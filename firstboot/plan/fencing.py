@@ -34,7 +34,7 @@ class Look:
     """What this side knows at one moment of a flight.
 
     waited: seconds since it was this flight's turn, or since the first answer of a BMC that had failed to give one.
-    connected: DRBD hears the peer. confirmed: the administrator's word lies there. frozen: DRBD's I/O is suspended.
+    connected: DRBD hears the peer. confirmed: the administrator's word lies there. frozen: DRBD's I/O waits for proof.
     proven: another flight has proven this incident. power: the BMC's answer, None where it is to be asked. problem: why
     the last question or order failed, if it did. ordered: seconds since the BMC took the order to switch off, None
     before it has, and again once it is to be told anew. struck: it has ever taken it.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, State, hears_peer
+from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, State, awaits_proof, hears_peer
 from firstboot.plan.fencing import (
     AskPower,
     Hold,
@@ -117,7 +117,7 @@ class Pilot:
         return Look(
             waited=max(0.0, now - self.answers_since),
             connected=connected,
-            frozen=state.suspended,
+            frozen=awaits_proof(state),
             confirmed=site.confirmation is not None,
             proven=site.proof is not None,
             power=self.power,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from config import door
 from config.door import Output
 from firstboot import bmc, fencing
 from firstboot.brief import BmcBrief, FencingBrief, read_fencing_brief
@@ -364,36 +363,6 @@ def test_the_peer_is_switched_on_once_drbd_has_let_go(stage: Stage, monkeypatch:
     fencing.switch_on(BRIEF, pause=stage.pause)
     assert stage.time >= 110
     assert set(box.orders) == {"on"}
-
-
-PLUGIN = Path(__file__).resolve().parents[2] / "templates/stonith/xenpair"
-
-
-def plugin(tmp_path: Path, code: int, *request: str) -> tuple[int, str, str]:
-    """Exit code and output of the plugin, and what it called, with an xenpair that ends with that code."""
-    called = tmp_path / "called"
-    xenpair = tmp_path / "xenpair"
-    xenpair.write_text(f'#!/bin/sh\necho "$@" > {called}\nexit {code}\n')
-    xenpair.chmod(0o755)
-    script = PLUGIN.read_text().replace("/usr/bin/xenpair", str(xenpair))
-    done = door.run(["/bin/sh", "-c", script, "xenpair", *request], env={"peer": "xen2"}, check=False)
-    return done.returncode, done.stdout, called.read_text() if called.exists() else ""
-
-
-@pytest.mark.usefixtures("real_programs")
-def test_the_plugin_says_done_only_when_the_peer_is_proven_off(tmp_path: Path) -> None:
-    assert plugin(tmp_path, 7, "reset", "xen2") == (0, "", "fence-peer --heartbeat xen2\n")
-    for code in (0, 1, 2, 143):
-        assert plugin(tmp_path, code, "reset", "xen2")[0] == 1
-
-
-@pytest.mark.usefixtures("real_programs")
-def test_the_plugin_answers_heartbeats_first_questions_by_itself(tmp_path: Path) -> None:
-    assert plugin(tmp_path, 1, "gethosts") == (0, "xen2\n", "")
-    assert plugin(tmp_path, 1, "getconfignames") == (0, "peer\n", "")
-    for request in ("status", "getinfo-devid", "getinfo-devname", "getinfo-devdescr", "getinfo-devurl", "getinfo-xml"):
-        assert plugin(tmp_path, 1, request)[0] == 0
-    assert plugin(tmp_path, 0, "on", "xen2")[0] == 1
 
 
 def test_the_password_goes_through_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
