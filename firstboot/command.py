@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.door import run, start
+from config.door import run
 from config.errors import XenpairError
 from firstboot.errors import NodeError
 from firstboot.places import Places
@@ -196,15 +196,23 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
     if arguments.heartbeat is not None:
         if arguments.heartbeat != peer.peer:
             raise NodeError(f"this node fences {peer.peer}, and was asked to fence {arguments.heartbeat}")
+        # Also where DRBD's handler never came so far: what it freezes, only the unit lets go.
+        fencing.pursue()
         return FENCED if fencing.fence("heartbeat", peer, places, limit=fencing.HANDLER_LIMIT) else 1
     if arguments.until_proven:
         brief = read_brief(places.brief)
-        if fencing.fence("pursuit", peer, places) and brief is not None:
+        if brief is None:
+            raise NodeError("this node does not know yet which node it is", hint="first boot tells it")
+        if fencing.fence("pursuit", peer, places):
             fencing.let_go(brief.resource)
         return 0
     # At once, for it waits for this flight's end, and is there whatever becomes of this process.
-    start(["systemctl", "start", "--no-block", fencing.UNIT])
-    return FENCED if fencing.fence("drbd", peer, places, limit=fencing.HANDLER_LIMIT) else 1
+    fencing.pursue()
+    if fencing.fence("drbd", peer, places, limit=fencing.HANDLER_LIMIT):
+        return FENCED
+    # Once more, for nobody heard what became of the first time.
+    fencing.pursue()
+    return 1
 
 
 def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from config.door import run, start, write_file
+from config.errors import CommandError
 from firstboot import observe
 from firstboot.bmc import Bmc, bmc_of
 from firstboot.brief import FencingBrief
@@ -32,6 +34,7 @@ from firstboot.plan.fencing import (
     Withdraw,
     next_fencing_step,
 )
+from firstboot.plan.replication import PROMOTABLE
 from firstboot.probe.drbd import DrbdState
 
 log = logging.getLogger("xenpair")
@@ -40,7 +43,8 @@ POLL = 0.5
 """Seconds between two looks."""
 
 RETRY = 3.0
-"""Seconds until a BMC that did not answer clearly is asked again."""
+"""Seconds between two questions to a BMC, but for the moments after an order: each is a session, and weak BMCs have
+few, and take about a second for one. No longer, or one node learns of an outage's end too late after the other."""
 
 SWITCH_ON_LIMIT = 300.0
 """Seconds in which switching the peer on again is tried."""
@@ -56,6 +60,9 @@ HANDLER_LIMIT = 240.0
 SAME_INCIDENT = 30.0
 """Seconds by which a proof may be older than DRBD's question: heartbeat may have asked first, and DRBD needs 10 to
 notice that the peer went. No server is switched on, boots, connects and is lost again in that time."""
+
+NEVER = math.inf
+"""Since when a BMC answers that does not."""
 
 State = Literal["pursuing", "holding", "proven", "withdrawn"]
 
@@ -79,6 +86,19 @@ def hears_peer(state: DrbdState) -> bool:
     return state.peer_role in ("Primary", "Secondary")
 
 
+def awaits_proof(state: DrbdState) -> bool:
+    """Whether I/O is frozen until the peer is proven off. Without data of its own it waits for the peer itself."""
+    return state.suspended and state.disk in PROMOTABLE
+
+
+def pursue() -> None:
+    """Have the unit started that goes on where this process ends; it does nothing where it is not needed."""
+    try:
+        start(["systemctl", "start", "--no-block", UNIT])
+    except CommandError as e:
+        log.warning("fencing: %s is not started: %s", UNIT, e)
+
+
 def fence(
     requester: Requester,
     brief: FencingBrief,
@@ -98,16 +118,16 @@ def fence(
         if requester == "drbd":
             _forget_older_proof(places, begun)
         look = Look(0.0, connected=False, confirmed=False)
-        asked_in_vain, ordered_at = begun, 0.0
+        answers_since, ordered_at = now(), 0.0
         while limit is None or now() - begun < limit:
             state = observe.drbd()
             if hears_peer(state):
                 forget(places)
             look = replace(
                 look,
-                waited=now() - asked_in_vain,
+                waited=max(0.0, now() - answers_since),
                 connected=hears_peer(state),
-                frozen=state.suspended,
+                frozen=awaits_proof(state),
                 confirmed=places.confirmation.exists(),
                 proven=places.fencing_proof.exists(),
                 ordered=now() - ordered_at if look.ordered is not None else None,
@@ -125,18 +145,18 @@ def fence(
                     return False
                 case Hold(reason, loud):
                     _note(places, FencingProgress("holding" if loud else "pursuing", brief.peer, reason))
-                    # After a lie everything is asked and told anew.
-                    look = replace(look, power=None, ordered=None)
-                    pause(RETRY if loud and terms.by_bmc else POLL)
+                    pause(RETRY if terms.by_bmc else POLL)
+                    # After a lie or a failure everything is asked and told anew.
+                    look = replace(look, power=None, problem="", ordered=None)
                 case AskPower():
                     look = _ask(bmc, look)
-                    asked_in_vain = now() if look.problem else asked_in_vain
+                    answers_since = NEVER if look.problem else min(answers_since, now())
                     if look.power == "on" and look.ordered is not None:
                         pause(POLL)
                 case PowerOff():
                     look = _order(bmc, look, brief.peer)
                     ordered_at = now()
-                    asked_in_vain = now() if look.problem else asked_in_vain
+                    answers_since = NEVER if look.problem else answers_since
         return False
 
 
@@ -162,7 +182,7 @@ def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.slee
     Raises BmcError where that does not happen within SWITCH_ON_LIMIT.
     """
     bmc, begun = bmc_of(brief.bmc), now()
-    while observe.drbd().suspended and now() - begun < SWITCH_ON_LIMIT / 2:
+    while awaits_proof(observe.drbd()) and now() - begun < SWITCH_ON_LIMIT / 2:
         pause(POLL)
     while True:
         try:
@@ -180,7 +200,7 @@ def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.slee
 def let_go(resource: str) -> None:
     """Tell DRBD, after its own handler gave up, that the peer is proven off: frozen I/O goes on."""
     state = observe.drbd()
-    if state.suspended and not hears_peer(state):
+    if awaits_proof(state) and not hears_peer(state):
         run(["drbdadm", "resume-io", resource])
 
 
@@ -198,6 +218,11 @@ def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str],
     asked = progress is not None and progress.state in ("pursuing", "holding")
     if state.role == "Primary" and not state.suspended and not asked:
         raise FencingError(f"nothing waits for this: DRBD is Primary here and goes on without {node}")
+    if state.disk not in PROMOTABLE:
+        raise FencingError(
+            f"this side cannot go on without {node}: its disk is {state.disk}",
+            hint=f"{node} has the data: bring it back",
+        )
     _refuse_if_powered(brief)
     phrase = f"{node} is off"
     typed = ask(
@@ -229,6 +254,15 @@ def forget(places: Places) -> None:
     """The peer is heard: what was proven or confirmed of it before is void."""
     places.confirmation.unlink(missing_ok=True)
     places.fencing_proof.unlink(missing_ok=True)
+
+
+def in_flight(places: Places) -> bool:
+    """Whether somebody asks right now for the peer to be proven off."""
+    try:
+        with _single_flight(places, fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def read_fencing_progress(places: Places) -> FencingProgress | None:
@@ -270,8 +304,8 @@ def _switch_on_later() -> None:
 
 
 @contextmanager
-def _single_flight(places: Places) -> Iterator[None]:
+def _single_flight(places: Places, or_else: int = 0) -> Iterator[None]:
     places.fencing_lock.parent.mkdir(parents=True, exist_ok=True)
     with places.fencing_lock.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | or_else)
         yield

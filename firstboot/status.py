@@ -8,9 +8,9 @@ from typing import Literal
 
 from firstboot import observe
 from firstboot.bmc import bmc_of
-from firstboot.brief import Brief, read_fencing_brief
+from firstboot.brief import Brief, FencingBrief, read_fencing_brief
 from firstboot.errors import BmcError
-from firstboot.fencing import hears_peer, read_fencing_progress
+from firstboot.fencing import UNIT, awaits_proof, hears_peer, in_flight, read_fencing_progress
 from firstboot.journal import kept_aside
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
@@ -117,9 +117,15 @@ def fencing_status(drbd: DrbdState, places: Places) -> FencingStatus:
     if brief is None:
         return FencingStatus("unknown", "first boot has not come that far")
     connected = hears_peer(drbd)
+    if awaits_proof(drbd) and not connected and not in_flight(places):
+        return FencingStatus("unready", f"I/O is frozen and nobody asks for proof: `systemctl start {UNIT}`")
     progress = read_fencing_progress(places)
     if not connected and progress is not None and progress.state != "withdrawn":
         return FencingStatus(progress.state, progress.reason)
+    return _readiness(brief, connected=connected)
+
+
+def _readiness(brief: FencingBrief, *, connected: bool) -> FencingStatus:
     if brief.bmc is None:
         return FencingStatus(
             "by-hand",

@@ -33,11 +33,11 @@ class Terms:
 class Look:
     """What this side knows at one moment of a flight.
 
-    waited: seconds since the flight began, or since the last question or order that failed. connected: DRBD hears the
-    peer. confirmed: the administrator's word lies there. frozen: DRBD's I/O is suspended. proven: another flight has
-    proven this incident. power: the BMC's last answer, None before the first and after a failed one. problem: why the
-    last question or order failed, if it did. ordered: seconds since the BMC took the order to switch off, None before
-    it has, and again once it is to be told anew. struck: it has ever taken it.
+    waited: seconds since it was this flight's turn, or since the first answer of a BMC that had failed to give one.
+    connected: DRBD hears the peer. confirmed: the administrator's word lies there. frozen: DRBD's I/O waits for proof.
+    proven: another flight has proven this incident. power: the BMC's answer, None where it is to be asked. problem: why
+    the last question or order failed, if it did. ordered: seconds since the BMC took the order to switch off, None
+    before it has, and again once it is to be told anew. struck: it has ever taken it.
     """
 
     waited: float
@@ -68,7 +68,7 @@ class Withdraw:
 
 @dataclass(frozen=True)
 class Hold:
-    """Everything stays frozen, and the flight looks again. loud: not a matter of seconds; somebody may have to act."""
+    """Everything stays frozen; the flight pauses, looks and asks again. loud: somebody may have to act."""
 
     reason: str
     loud: bool = True
@@ -103,19 +103,25 @@ def next_fencing_step(requester: Requester, look: Look, terms: Terms) -> Next:
     by_hand = f"`xenpair fence --confirm-peer-is-off {terms.peer}` once it is off for certain"
     if not terms.by_bmc:
         return Hold(f"{terms.peer} is lost and has no BMC in the config, so nothing proves that it is off; {by_hand}")
-    # Also after a failure: an outage of both networks ends on both sides at once, and the first one shoots first.
-    if look.waited < GRACE + terms.delay:
-        if look.problem:
-            return Hold(f"{terms.peer} is lost and its BMC does not help: {look.problem}; trying on, or {by_hand}")
-        return Hold(f"{terms.peer} is lost; it has {GRACE + terms.delay:.0f} s to come back", loud=False)
-    return _by_bmc(look, terms, by_hand)
-
-
-def _by_bmc(look: Look, terms: Terms, by_hand: str) -> Next:
-    if look.power == "off":
-        return Proven(by="its BMC", ours=look.struck)
+    if look.problem:
+        return Hold(f"{terms.peer} is lost and its BMC does not help: {look.problem}; trying on, or {by_hand}")
     if look.power is None:
         return AskPower()
+    return _off(look, terms) if look.power == "off" else _on(look, terms, by_hand)
+
+
+def _off(look: Look, terms: Terms) -> Next:
+    """No wait: a machine without power has nothing to come back with."""
+    if look.connected:
+        return Hold(f"the BMC of {terms.peer} says off, and DRBD still hears {terms.peer}: that is no proof")
+    return Proven(by="its BMC", ours=look.struck)
+
+
+def _on(look: Look, terms: Terms, by_hand: str) -> Next:
+    # The BMC is asked meanwhile: an outage of both networks ends on both sides at once, each counts from the first
+    # answer after it, and the first one shoots first.
+    if look.waited < GRACE + terms.delay:
+        return Hold(f"{terms.peer} is lost; it has {GRACE + terms.delay:.0f} s to come back", loud=False)
     if look.ordered is None:
         return PowerOff()
     if look.ordered < INSIST:

@@ -66,9 +66,13 @@ _UNCONNECTED = {
 """Connection states of DRBD 8.4 (drbd.conf user's guide, "Connection states") as a wait's reason."""
 
 
+PROMOTABLE = ("UpToDate", "Consistent")
+"""Disk states with which a side may become Primary once the peer is off; with any other one the peer has the data."""
+
+
 def _alone(state: DrbdState, peer: str, peer_off: bool) -> Next:
     """Up, and the peer is not there: what may be done without it depends on what this side's disk is worth."""
-    if state.disk not in ("UpToDate", "Consistent"):
+    if state.disk not in PROMOTABLE:
         return Wait(f"{peer} is not there, and it has the data: this side's disk is {state.disk}")
     if peer_off:
         return Promote()

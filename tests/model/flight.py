@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from firstboot.fencing import POLL, RETRY, SAME_INCIDENT, State, hears_peer
+from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, State, awaits_proof, hears_peer
 from firstboot.plan.fencing import (
     AskPower,
     Hold,
@@ -73,7 +73,7 @@ class Pilot:
         self.site, self.requester, self.terms, self.rule = site, requester, terms, rule
         self.power: Power | None = None
         self.problem = ""
-        self.asked_in_vain = 0.0
+        self.answers_since = NEVER
         self.ordered_at: float | None = None
         self.struck = False
 
@@ -82,7 +82,7 @@ class Pilot:
         site = self.site
         if self.requester == "drbd" and site.proof is not None and site.proof < begun - SAME_INCIDENT:
             site.proof = None
-        self.asked_in_vain = begun
+        self.answers_since = site.now()
         while limit is None or site.now() - begun < limit:
             look = self._look()
             match self.rule(self.requester, look, self.terms):
@@ -100,9 +100,9 @@ class Pilot:
                     return False
                 case Hold(_, loud):
                     site.progress = "holding" if loud else "pursuing"
-                    self.power, self.ordered_at = None, None
                     by_bmc = self.terms.by_bmc
-                    yield Pause(RETRY if loud and by_bmc else POLL, idle=not by_bmc)
+                    yield Pause(RETRY if by_bmc else POLL, idle=not by_bmc)
+                    self.power, self.problem, self.ordered_at = None, "", None
                 case AskPower():
                     yield from self._ask()
                 case PowerOff():
@@ -115,9 +115,9 @@ class Pilot:
         if connected:
             site.confirmation = site.proof = None
         return Look(
-            waited=now - self.asked_in_vain,
+            waited=max(0.0, now - self.answers_since),
             connected=connected,
-            frozen=state.suspended,
+            frozen=awaits_proof(state),
             confirmed=site.confirmation is not None,
             proven=site.proof is not None,
             power=self.power,
@@ -132,6 +132,7 @@ class Pilot:
             self._failed()
             return
         self.power, self.problem = "on" if answer == "on" else "off", ""
+        self.answers_since = min(self.answers_since, self.site.now())
         if self.power == "on" and self.ordered_at is not None:
             yield Pause(POLL)
 
@@ -144,4 +145,4 @@ class Pilot:
 
     def _failed(self) -> None:
         self.power, self.problem = None, "no answer"
-        self.asked_in_vain = self.site.now()
+        self.answers_since = NEVER

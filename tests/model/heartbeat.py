@@ -70,6 +70,7 @@ class Heartbeat:
 
     def _fence(self) -> Process:
         while self.dead and self.running:
+            self.node.start_unit()
             if (yield from self.node.fence("heartbeat", HANDLER_LIMIT)):
                 self._take_over()
                 return

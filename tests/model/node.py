@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from firstboot.fencing import HANDLER_LIMIT, POLL, RETRY, SWITCH_ON_LIMIT, State, hears_peer
+from firstboot.fencing import HANDLER_LIMIT, POLL, RETRY, SWITCH_ON_LIMIT, State, awaits_proof, hears_peer
 from firstboot.plan.fencing import Requester, Terms
 from firstboot.plan.replication import DeclareEqual, InitialSync, Promote, Up
 from firstboot.probe.drbd import DrbdState
@@ -276,7 +276,10 @@ class Node:
         yield 0.2 + 0.4 * self.world.fraction()
         self.saw("a handler that begins")
         self.start_unit()
-        return FENCED if (yield from self.fence("drbd", HANDLER_LIMIT)) else 1
+        if (yield from self.fence("drbd", HANDLER_LIMIT)):
+            return FENCED
+        self.start_unit()
+        return 1
 
     def handler_apart(self) -> None:
         """The same, asynchronously; DRBD hears of the result by what it was asked for."""
@@ -293,7 +296,7 @@ class Node:
 
         def process() -> Process:
             yield 0.3 + 2.7 * self.world.fraction()
-            if (yield from self.fence("pursuit", None)) and self.drbd.suspended and not self.hears_peer():
+            if (yield from self.fence("pursuit", None)) and awaits_proof(self.view()) and not self.hears_peer():
                 self.drbd.resume_io()
             self.unit_runs = False
 
@@ -344,7 +347,7 @@ class Node:
 
         def process() -> Process:
             begun = self.clock.now
-            while self.drbd.suspended and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
+            while awaits_proof(self.view()) and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
                 yield POLL
             while True:
                 power = None

@@ -1,7 +1,4 @@
-"""Schedules that broke a rule when the model first played them.
-
-One that is marked as expected to fail is not mended yet; it fails here once it is, and its mark goes.
-"""
+"""Schedules that broke a rule when the model first played them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from config.model import Fencing
-from tests.model.audit import BrokenError
 from tests.model.schedule import COUNT, FORMING
 from tests.model.world import World
 
@@ -46,12 +42,6 @@ def test_an_outage_of_both_networks_does_not_cost_both_nodes(seconds: float) -> 
     assert any(node.power for node in world.nodes)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=BrokenError,
-    reason="the second node asks its BMC so rarely that it misses the outage's end, and heartbeat's flight has waited "
-    "for its turn already: what is waited counts from the lock, and while it lasts the BMC is to be asked",
-)
 def test_an_outage_of_both_networks_never_costs_both_nodes() -> None:
     chance = random.Random(0)  # noqa: S311
     for _ in range(max(COUNT // 10, 200)):

@@ -74,7 +74,8 @@ class Stage:
     def view(self) -> DrbdState:
         """DRBD."""
         span = self.span()
-        return DrbdState("WFConnection", "Primary", "Primary" if span.connected else "Unknown", suspended=span.frozen)
+        peer_role = "Primary" if span.connected else "Unknown"
+        return DrbdState("WFConnection", "Primary", peer_role, "UpToDate", suspended=span.frozen)
 
     def call(self, what: Call) -> Power | None:
         """The BMC, which takes its time."""

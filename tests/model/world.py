@@ -7,7 +7,7 @@ from typing import Protocol
 
 from config.model import Fencing
 from firstboot.plan.fencing import next_fencing_step
-from firstboot.plan.replication import InitialSync, next_storage_step
+from firstboot.plan.replication import PROMOTABLE, InitialSync, next_storage_step
 from firstboot.plan.replication import Next as StorageNext
 from firstboot.probe.drbd import DrbdState
 from tests.model.audit import Audit
@@ -211,7 +211,7 @@ class World:
 
     def takes_word(self, node: Node) -> bool:
         """Whether firstboot.fencing.confirm would not refuse the administrator's word."""
-        if not node.answers or node.hears_peer():
+        if not node.answers or node.hears_peer() or node.view().disk not in PROMOTABLE:
             return False
         if node.drbd.serves and node.progress not in {"pursuing", "holding"}:
             return False
