@@ -33,7 +33,7 @@ class _View:
     """The peer was proven off since this node last heard it."""
 
 
-def unproven_promotions(kernel_log: str) -> list[str]:
+def unproven(kernel_log: str) -> list[str]:
     """Lines of one node's kernel log, over any number of boots, in which it went on without the peer's consent.
 
     Consent: both disks UpToDate, and connected. Else the fence-peer handler must have returned 7 since the peer was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -66,6 +67,15 @@ class Outcome:
     recovered: float | None = None
     paused: float | None = None
     findings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Account:
+    """What one node says after a round. intact: of each writer, the sectors that are as they were written."""
+
+    intact: list[int]
+    kernel_log: str
+    rendered: str
 
 
 class Campaign:
@@ -154,24 +164,28 @@ class Campaign:
 
     def _audit(self, writers: Sequence[Writer]) -> list[str]:
         """What is not as it has to be after a round. Raises CommandError, LabError."""
-        found: list[str] = []
-        for writer in writers:
-            writer.stop()
-            if failure := writer.failure():
-                found.append(f"the storage refused a write of {writer.node}: {failure}")
-            for node in self._names:
-                if (intact := writer.intact_on(node)) < writer.acknowledged:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Writer.stop, writers))
+            accounts = list(pool.map(partial(self._account, writers), self._names))
+        found = [f"the storage refused a write of {w.node}: {w.failure()}" for w in writers if w.failure()]
+        for node, account in zip(self._names, accounts, strict=True):
+            for writer, intact in zip(writers, account.intact, strict=True):
+                if intact < writer.acknowledged:
                     found.append(
                         f"{node} lost write {intact} of {writer.node}: {writer.acknowledged} were acknowledged"
                     )
-        logs = {node: self.lab.ssh(node, KERNEL_LOG).stdout for node in self._names}
-        for node, log in logs.items():
-            found += [f"{node}: {line}" for line in audits.split_brains(log)]
-            found += [f"{node} without consent or proof: {line}" for line in audits.unproven_promotions(log)]
-        rendered = {self.lab.ssh(node, f"sha256sum {SAME_FILES}").stdout for node in self._names}
-        if len(rendered) > 1:
-            found.append("the two nodes' rendered files differ: " + " / ".join(sorted(rendered)))
+            found += [f"{node}: {line}" for line in audits.split_brains(account.kernel_log)]
+            found += [f"{node}, no consent, no proof: {line}" for line in audits.unproven(account.kernel_log)]
+        if len({account.rendered for account in accounts}) > 1:
+            found.append("the rendered files differ: " + " / ".join(account.rendered for account in accounts))
         return [*found, *self._verify()]
+
+    def _account(self, writers: Sequence[Writer], node: str) -> _Account:
+        return _Account(
+            [writer.intact_on(node) for writer in writers],
+            self.lab.ssh(node, KERNEL_LOG).stdout,
+            self.lab.ssh(node, f"sha256sum {SAME_FILES}").stdout,
+        )
 
     def _verify(self) -> list[str]:
         """Have DRBD compare both sides, sector by sector."""

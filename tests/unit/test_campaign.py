@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lab.campaign import node_writer
-from lab.campaign.audits import split_brains, unproven_promotions
+from lab.campaign.audits import split_brains, unproven
 from lab.campaign.campaign import schedule
 from lab.campaign.catalogue import CATALOGUE
 from lab.campaign.writers import Ack, longest_pause
@@ -49,18 +49,18 @@ def test_a_fault_that_is_none_is_named_with_those_that_are() -> None:
 
 
 def test_a_promotion_with_both_disks_up_to_date_and_one_with_proof_are_in_order() -> None:
-    assert unproven_promotions(FORMED) == []
-    assert unproven_promotions(FORMED + FENCED) == []
+    assert unproven(FORMED) == []
+    assert unproven(FORMED + FENCED) == []
 
 
 def test_a_promotion_with_an_outdated_or_absent_peer_is_found() -> None:
     alone = FORMED.replace("pdsk( Inconsistent -> UpToDate )", "")
-    (line,) = unproven_promotions(alone)
+    (line,) = unproven(alone)
     assert "role( Secondary -> Primary )" in line
 
 
 def test_letting_frozen_writes_go_on_without_proof_is_found() -> None:
-    (line,) = unproven_promotions(FORMED + FENCED.replace(PROOF, ""))
+    (line,) = unproven(FORMED + FENCED.replace(PROOF, ""))
     assert "susp( 1 -> 0 )" in line
 
 
@@ -68,10 +68,10 @@ def test_a_proof_counts_until_the_peer_is_heard_or_the_node_boots() -> None:
     heard = "[  400.0] kernel: drbd r0/0 drbd0: conn( WFReportParams -> WFBitMapS ) pdsk( Outdated -> Consistent )\n"
     back = "[  401.0] kernel: drbd r0/0 drbd0: conn( WFBitMapS -> SyncSource ) pdsk( Consistent -> Inconsistent )\n"
     lost = FENCED.replace(PROOF, "")
-    assert unproven_promotions(FORMED + FENCED + heard + back + lost) != []
+    assert unproven(FORMED + FENCED + heard + back + lost) != []
     boot = "-- Boot 0d6f2f0c1b7a4a5f8f0f6a0b8a5c2f11 --\n"
     alone = "[  12.0] kernel: drbd r0/0 drbd0: role( Secondary -> Primary )\n"
-    assert unproven_promotions(FORMED + FENCED + boot + alone) != []
+    assert unproven(FORMED + FENCED + boot + alone) != []
 
 
 def test_a_split_brain_is_found() -> None:
