@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from config.door import run
 from config.errors import CommandError
@@ -11,11 +12,23 @@ from firstboot import fencing, observe
 from firstboot.brief import Brief, both_fresh
 from firstboot.errors import StorageError
 from firstboot.places import Places
-from firstboot.plan.replication import DeclareEqual, InitialSync, Promote, Up, Wait, initial_sync, next_storage_step
+from firstboot.plan.replication import (
+    DeclareEqual,
+    InitialSync,
+    Promote,
+    Up,
+    Wait,
+    absent,
+    initial_sync,
+    next_storage_step,
+)
 from firstboot.probe.drbd import UUID_JUST_CREATED
 
 POLL = 0.5
 """Seconds between two looks at /proc/drbd."""
+
+DISK_POLL = 2.0
+"""Seconds between two looks for a backing disk that is not there."""
 
 ATTEMPTS = 5
 """How often `drbdadm adjust` may fail: it gives each of its helpers 5 s, which a node under emulation can exceed."""
@@ -39,6 +52,7 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
     sync = recorded_sync(places)
     run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
+        _await_disk(brief.resource, waiting)
         _adjust(brief.resource)
     while True:
         state = observe.drbd()
@@ -63,6 +77,14 @@ def _promote(resource: str, waiting: Callable[[str], None]) -> None:
     if output.returncode != 0:
         waiting(f"DRBD refused the promotion, trying again: {' '.join(output.stderr.split())}")
         time.sleep(POLL)
+
+
+def _await_disk(resource: str, waiting: Callable[[str], None]) -> None:
+    """Until the backing partition is there: a disk may answer late, or be plugged in by somebody."""
+    partition = Path(run(["drbdadm", "sh-ll-dev", resource]).stdout.strip())
+    while not partition.exists():
+        waiting(absent(str(partition), resource, observe.block_devices()))
+        time.sleep(DISK_POLL)
 
 
 def _adjust(resource: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from firstboot.errors import BackingDiskError
-from firstboot.probe.disks import Signature
+from firstboot.probe.disks import BlockDevice, Signature
 from firstboot.probe.drbd import DrbdState
 
 
@@ -105,6 +105,18 @@ def next_storage_step(state: DrbdState, sync: InitialSync, first: bool, *, peer:
     if state.disk == state.peer_disk == "Inconsistent" and sync is InitialSync.SKIP:
         return DeclareEqual() if first else Wait("the first node declares both fresh sides equal")
     return Wait(f"DRBD is connected with {state.disk} here and {state.peer_disk} on the peer")
+
+
+def absent(partition: str, resource: str, devices: Sequence[BlockDevice]) -> str:
+    """What to say while the backing partition is not there: another node's may be, where somebody has swapped disks."""
+    labelled = [device for disk in devices for device in disk.walk() if device.partlabel.startswith("xenpair-")]
+    others = [device.path for device in labelled if device.partlabel.endswith(f"-{resource}")]
+    if not others:
+        return f"the backing partition {partition} is not there: is its disk plugged in, and does it answer?"
+    found = " and ".join(others)
+    return (
+        f"the backing partition {partition} is not there; {found} is not this node's: are the disks swapped?"
+    )
 
 
 @dataclass(frozen=True)
