@@ -114,9 +114,7 @@ def absent(partition: str, resource: str, devices: Sequence[BlockDevice]) -> str
     if not others:
         return f"the backing partition {partition} is not there: is its disk plugged in, and does it answer?"
     found = " and ".join(others)
-    return (
-        f"the backing partition {partition} is not there; {found} is not this node's: are the disks swapped?"
-    )
+    return f"the backing partition {partition} is not there; {found} is not this node's: are the disks swapped?"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 _CHANGE = re.compile(r"\b(role|peer|conn|disk|pdsk|susp)\( (\S+) -> (\S+) \)")
 _BOOT = re.compile(r"^-- Boot |\bkernel: Linux version \d")
-_FENCED = re.compile(r"fence-peer helper returned 7 \(peer was stonithed\)")
+_FENCED = re.compile(
+    r"fence-peer helper returned 7 \(peer was stonithed\)|xenpair\[\d+\]: fencing: proven: \S+ is off by its BMC"
+)
+"""The kernel's word for it, and ours: the unit that pursues a proof may let frozen I/O go before the handler ends."""
 _TALKS = (
     "Connected",
     "SyncSource",
@@ -33,14 +36,14 @@ class _View:
     """The peer was proven off since this node last heard it."""
 
 
-def unproven(kernel_log: str) -> list[str]:
-    """Lines of one node's kernel log, over any number of boots, in which it went on without the peer's consent.
+def unproven(log: str) -> list[str]:
+    """Lines of one node's log (kernel and xenpair), over any number of boots, in which it went on without consent.
 
-    Consent: both disks UpToDate, and connected. Else the fence-peer handler must have returned 7 since the peer was
-    last heard, both for becoming Primary and for letting frozen I/O go on.
+    Consent: both disks UpToDate, and connected. Else the peer must have been proven off since it was last heard, both
+    for becoming Primary and for letting frozen I/O go on.
     """
     view, found = _View(), []
-    for line in kernel_log.splitlines():
+    for line in log.splitlines():
         if _BOOT.search(line):
             view = _View()
         if _FENCED.search(line):
@@ -61,6 +64,6 @@ def unproven(kernel_log: str) -> list[str]:
     return found
 
 
-def split_brains(kernel_log: str) -> list[str]:
+def split_brains(log: str) -> list[str]:
     """Lines in which DRBD found that both sides have data that the other one lacks."""
-    return [line.strip() for line in kernel_log.splitlines() if SPLIT_BRAIN.search(line)]
+    return [line.strip() for line in log.splitlines() if SPLIT_BRAIN.search(line)]

@@ -26,7 +26,8 @@ SETTLE = 3.0
 """Seconds for which the writers run before the fault strikes."""
 SAME_FILES = "/etc/ha.d/authkeys /etc/ha.d/haresources /etc/hosts /etc/drbd.d/xenpair.res /etc/xenpair/cluster.yaml"
 """What first boot has rendered and both nodes have alike."""
-KERNEL_LOG = "journalctl --dmesg --boot all --output short-monotonic --no-hostname --no-pager --quiet"
+LOG = "journalctl --identifier kernel --identifier xenpair --boot all --output short-monotonic --no-hostname --quiet"
+"""What DRBD has told of its state, and fencing of its proofs, in all boots."""
 VERIFY_LIMIT = 300.0
 """Seconds to compare both sides of the lab's small disks under emulation."""
 
@@ -74,7 +75,7 @@ class _Account:
     """What one node says after a round. intact: of each writer, the sectors that are as they were written."""
 
     intact: list[int]
-    kernel_log: str
+    log: str
     rendered: str
 
 
@@ -174,8 +175,8 @@ class Campaign:
                     found.append(
                         f"{node} lost write {intact} of {writer.node}: {writer.acknowledged} were acknowledged"
                     )
-            found += [f"{node}: {line}" for line in audits.split_brains(account.kernel_log)]
-            found += [f"{node}, no consent, no proof: {line}" for line in audits.unproven(account.kernel_log)]
+            found += [f"{node}: {line}" for line in audits.split_brains(account.log)]
+            found += [f"{node}, no consent, no proof: {line}" for line in audits.unproven(account.log)]
         if len({account.rendered for account in accounts}) > 1:
             found.append("the rendered files differ: " + " / ".join(account.rendered for account in accounts))
         return [*found, *self._verify()]
@@ -183,7 +184,7 @@ class Campaign:
     def _account(self, writers: Sequence[Writer], node: str) -> _Account:
         return _Account(
             [writer.intact_on(node) for writer in writers],
-            self.lab.ssh(node, KERNEL_LOG).stdout,
+            self.lab.ssh(node, LOG).stdout,
             self.lab.ssh(node, f"sha256sum {SAME_FILES}").stdout,
         )
 

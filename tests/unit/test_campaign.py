@@ -64,6 +64,11 @@ def test_letting_frozen_writes_go_on_without_proof_is_found() -> None:
     assert "susp( 1 -> 0 )" in line
 
 
+def test_the_pursuit_may_let_go_before_the_handler_has_ended() -> None:
+    ours = "[  402.298995] xenpair[664]: fencing: proven: xen1 is off by its BMC\n"
+    assert unproven(FORMED + FENCED.replace(PROOF, ours)) == []
+
+
 def test_a_proof_counts_until_the_peer_is_heard_or_the_node_boots() -> None:
     heard = "[  400.0] kernel: drbd r0/0 drbd0: conn( WFReportParams -> WFBitMapS ) pdsk( Outdated -> Consistent )\n"
     back = "[  401.0] kernel: drbd r0/0 drbd0: conn( WFBitMapS -> SyncSource ) pdsk( Consistent -> Inconsistent )\n"
