@@ -265,6 +265,8 @@ class Lab:
             snapshots.check(state, name)
             self._cut_power(state.cluster.nodes)
             for node in state.cluster.nodes:
+                # Before first boot has made them, a node's host keys are other ones each time.
+                ssh.forget(self.directory, node.name)
                 if node.bmc:
                     # What a BMC was ordered is of a time that will not have been.
                     bmc_orders.discard(self.directory, node.name)
