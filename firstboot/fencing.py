@@ -226,9 +226,10 @@ def _refuse_if_powered(brief: FencingBrief) -> None:
 
 
 def forget(places: Places) -> None:
-    """The peer is heard: what was proven or confirmed of it before is void."""
+    """The peer is heard: what was proven or confirmed of it before is void, and it is no stranger."""
     places.confirmation.unlink(missing_ok=True)
     places.fencing_proof.unlink(missing_ok=True)
+    places.split_brain.unlink(missing_ok=True)
 
 
 def read_fencing_progress(places: Places) -> FencingProgress | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from config.door import run
 from config.errors import CommandError
-from firstboot import fencing, observe
+from firstboot import fencing, observe, split_brain
 from firstboot.brief import Brief, both_fresh
 from firstboot.errors import StorageError
 from firstboot.places import Places
@@ -37,15 +37,18 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
     Raises CommandError or StorageError.
     """
     sync = recorded_sync(places)
+    refusal = split_brain.Refusal(brief, places)
     run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
-        _adjust(brief.resource)
+        adjust(brief.resource)
     while True:
         state = observe.drbd()
         if fencing.hears_peer(state):
             fencing.forget(places)
         confirmed = places.confirmation.exists()
-        match next_storage_step(state, sync, brief.first, peer=brief.peer, peer_off=confirmed):
+        match next_storage_step(
+            state, sync, brief.first, peer=brief.peer, peer_off=confirmed, refused=refusal.reason(state)
+        ):
             case Up():
                 return
             case Promote():
@@ -65,7 +68,7 @@ def _promote(resource: str, waiting: Callable[[str], None]) -> None:
         time.sleep(POLL)
 
 
-def _adjust(resource: str) -> None:
+def adjust(resource: str) -> None:
     """Make the kernel's view of the resource that of its file: attach and connect what is not."""
     for attempt in range(ATTEMPTS):
         try:
