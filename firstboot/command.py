@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XenpairError as e:
         sys.stderr.write(f"xenpair: {e}\n")
         return e.exit_code
+    except EOFError:
+        sys.stderr.write("xenpair: nothing was typed, so nothing is done\n")
+        return 1
     except KeyboardInterrupt:
         return 130
 
