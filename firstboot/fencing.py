@@ -194,6 +194,10 @@ def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str],
     state = observe.drbd()
     if hears_peer(state):
         raise FencingError(f"{node} is not off: DRBD is connected to it ({state.connection}, it is {state.peer_role})")
+    if places.split_brain.exists():
+        raise FencingError(
+            f"{node} has gone on alone as well: DRBD has met it since, and refused it", hint="see `xenpair split-brain`"
+        )
     progress = read_fencing_progress(places)
     asked = progress is not None and progress.state in ("pursuing", "holding")
     if state.role == "Primary" and not state.suspended and not asked:

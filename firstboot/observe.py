@@ -43,6 +43,10 @@ DRBD_DEVICE = Path("/dev/drbd0")
 """The one replicated device; the LVM filter in the image names it too."""
 
 
+PIECE = 4 << 20
+"""Bytes that are read at once of what may be large."""
+
+
 def nics() -> dict[str, str]:
     """MAC address by interface name, of cards that are hardware (they have a device) and not ports of our making."""
     found = {}
@@ -152,7 +156,7 @@ def unreplicated(partition: Path) -> tuple[int, Blocks, Blocks]:
         layout = md.parse_superblock(read_direct(fd, start, md.SUPERBLOCK), start)
         # The log first: what leaves it in between is marked in the bitmap.
         hot = md.parse_log(read_direct(fd, layout.log_start, layout.log_size), layout)
-        marked = md.parse_bitmap(read_direct(fd, layout.bitmap_start, layout.bitmap_size), layout)
+        marked = md.parse_bitmap(pieces(fd, layout.bitmap_start, layout.bitmap_start + layout.bitmap_size), layout)
     return layout.blocks, marked, hot
 
 
@@ -173,6 +177,12 @@ def read_direct(fd: int, start: int, length: int) -> bytes:
         if done != length:
             raise ProbeError(f"only {done} of {length} bytes can be read at byte {start}")
         return buffer[:]
+
+
+def pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """What lies between two byte offsets, without holding all of it in memory; see read_direct."""
+    for at in range(start, end, PIECE):
+        yield read_direct(fd, at, min(PIECE, end - at))
 
 
 def volume_map(partition: Path, volume_group: str) -> Map:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import BinaryIO
 
 from config.door import run
@@ -16,7 +15,7 @@ from config.errors import CommandError
 from firstboot import observe
 from firstboot.brief import Brief
 from firstboot.divergence import loss
-from firstboot.errors import NodeError, SplitBrainError
+from firstboot.errors import SplitBrainError
 from firstboot.places import Places
 from firstboot.plan.split_brain import obstacle
 from firstboot.split_brain import PARTED, Action, ask, both, detected, is_noticed, note
@@ -34,9 +33,6 @@ FREEZE_ATTEMPTS = 30
 
 MEET_LIMIT = 60.0
 """Seconds in which the two sides find each other once the word is given."""
-
-PIECE = 4 << 20
-"""Bytes of a volume that are held in memory at once."""
 
 
 def notice(brief: Brief, places: Places, pause: Callable[[float], None] = time.sleep) -> None:
@@ -81,14 +77,12 @@ def keep(brief: Brief, places: Places, node: str, type_out: Callable[[str], str]
     log.warning("split brain: the administrator keeps %s's data: %s", kept.node, phrase)
     generation = f"{lost.generations.current:016X}"
     _do(brief, places, kept.node, "part")
+    _do(brief, places, lost.node, "give-up", generation)
     try:
-        _do(brief, places, lost.node, "give-up", generation)
         _do(brief, places, kept.node, "go-on")
-    except (NodeError, CommandError):
-        with suppress(NodeError, CommandError):
-            _do(brief, places, lost.node, "rejoin")
-        raise
-    _do(brief, places, lost.node, "rejoin")
+    finally:
+        # Also where they have not met yet: they may do so at any time from now on.
+        _do(brief, places, lost.node, "rejoin")
 
 
 def _do(brief: Brief, places: Places, node: str, action: Action, *arguments: str) -> None:
@@ -105,18 +99,16 @@ def act(brief: Brief, places: Places, action: Action, generation: str = "") -> N
         case "part":
             _part(brief)
         case "give-up":
-            _give_up(brief, generation)
-            places.split_brain.unlink(missing_ok=True)
+            _give_up(brief, places, generation)
         case "go-on":
             places.split_brain.unlink(missing_ok=True)
             _thaw(brief)
             _connect(brief)
             _await_meeting(brief)
+            # They may have been stopped by an attempt to give up this side.
+            _start_units()
         case "rejoin":
-            for unit in UNITS:
-                run(["systemctl", "start", "--no-block", unit])
-            if is_noticed(brief, places):
-                freeze(brief)
+            _start_units()
 
 
 def copy(brief: Brief, volume: str, out: BinaryIO) -> None:
@@ -127,8 +119,12 @@ def copy(brief: Brief, volume: str, out: BinaryIO) -> None:
         raise SplitBrainError(f"{brief.node} has no volume {volume}, only {', '.join(found) or 'none'}")
     with observe.direct(partition) as (fd, _):
         for start, end in found[volume].pieces:
-            out.writelines(observe.read_direct(fd, at, min(PIECE, end - at)) for at in range(start, end, PIECE))
+            out.writelines(observe.pieces(fd, start, end))
     out.flush()
+
+
+def _start_units() -> None:
+    run(["systemctl", "start", "--no-block", *UNITS])
 
 
 def _part(brief: Brief) -> None:
@@ -155,7 +151,7 @@ def _connect(brief: Brief, *options: str) -> None:
         time.sleep(1)
 
 
-def _give_up(brief: Brief, generation: str) -> None:
+def _give_up(brief: Brief, places: Places, generation: str) -> None:
     """Stop what uses this side's data, and offer it to be overwritten by the peer's.
 
     generation: the current UUID of the data that the administrator has seen. Raises SplitBrainError where the data is
@@ -170,6 +166,8 @@ def _give_up(brief: Brief, generation: str) -> None:
     if observe.drbd().role == "Primary":
         users = run(["lvs", "--noheadings", "-o", "lv_name", "-S", "lv_device_open=1", brief.volume_group], check=False)
         names = ", ".join(users.stdout.split()) or "the volume group"
+        if is_noticed(brief, places):
+            freeze(brief)
         raise SplitBrainError(
             f"{names} is in use on {brief.node}, so its data is not discarded",
             hint=f"shut down on {brief.node} what uses it, then say it again",
@@ -177,6 +175,7 @@ def _give_up(brief: Brief, generation: str) -> None:
     if observe.drbd().connection == "Unconfigured":
         adjust(brief.resource)
     _part(brief)
+    places.split_brain.unlink(missing_ok=True)
     _connect(brief, "--discard-my-data")
 
 

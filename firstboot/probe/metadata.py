@@ -12,7 +12,7 @@ reader replay_al_84 in drbdmeta.c of drbd-utils.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from firstboot.blocks import BLOCK, Blocks
@@ -76,9 +76,14 @@ def parse_superblock(data: bytes, start: int) -> Layout:
     )
 
 
-def parse_bitmap(data: bytes, layout: Layout) -> Blocks:
-    """Blocks that are marked on the disk. The bits behind the last block mean nothing."""
-    return Blocks.of_bitmap(data) & Blocks.of([(0, layout.blocks)])
+def parse_bitmap(pieces: Iterable[bytes], layout: Layout) -> Blocks:
+    """Blocks that are marked on the disk, from the bitmap in pieces. The bits behind the last block mean nothing."""
+    found: list[tuple[int, int]] = []
+    first = 0
+    for piece in pieces:
+        found += Blocks.of_bitmap(piece, first).ranges
+        first += 8 * len(piece)
+    return Blocks.of(found) & Blocks.of([(0, layout.blocks)])
 
 
 def parse_log(data: bytes, layout: Layout) -> Blocks:

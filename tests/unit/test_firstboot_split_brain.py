@@ -334,6 +334,7 @@ def test_to_keep_this_side_the_peer_gives_up_before_they_meet(node: Node, places
         f"ssh --act give-up {PEERS.current:016X}",
         "drbdadm resume-io r0",
         "drbdadm connect r0",
+        "systemctl start --no-block xenpair-storage.service heartbeat.service",
         "ssh --act rejoin",
     ]
     assert not places.split_brain.exists()
@@ -351,8 +352,7 @@ def test_to_keep_the_peer_this_side_is_taken_down_and_offered(node: Node, places
         "drbdadm disconnect r0",
         "drbdadm connect --discard-my-data r0",
         "ssh --act go-on",
-        "systemctl start --no-block xenpair-storage.service",
-        "systemctl start --no-block heartbeat.service",
+        "systemctl start --no-block xenpair-storage.service heartbeat.service",
     ]
 
 
@@ -362,9 +362,28 @@ def test_a_side_in_use_is_not_discarded_and_is_frozen_again(node: Node, places: 
     node.in_use = True
     with pytest.raises(SplitBrainError, match="web01, db01 is in use on xen1"):
         settlement.keep(BRIEF, places, "xen2", lambda _: "discard what was written on xen1")
-    assert not any("connect" in line for line in node.ran)
+    assert not any("connect" in line or "go-on" in line for line in node.ran)
     assert node.ran[-1] == "drbdadm suspend-io r0"
     assert split_brain.status(BRIEF, places, ALONE).state == "detected"
+
+
+def test_a_side_that_was_given_up_comes_back_also_where_they_do_not_meet_at_once(
+    node: Node, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects = iter(["StandAlone"] * 99)
+
+    def run(argv: Sequence[str | Path], **options: object) -> Output:
+        output = node.run(argv, **options)
+        if list(argv)[:2] == ["drbdadm", "connect"]:
+            node.state = replace(node.state, connection=next(connects))
+        return output
+
+    node.state = replace(ALONE, suspended=True)
+    monkeypatch.setattr(settlement, "run", run)
+    with pytest.raises(SplitBrainError, match="xen2 is not taken back"):
+        settlement.keep(BRIEF, places, "xen1", lambda _: "discard what was written on xen2")
+    assert node.ran[-1] == "ssh --act rejoin"
+    assert not node.state.suspended
 
 
 def test_data_that_nobody_has_seen_is_not_discarded(node: Node, places: Places) -> None:
