@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XenpairError as e:
         sys.stderr.write(f"xenpair: {e}\n")
         return e.exit_code
+    except EOFError:
+        sys.stderr.write("xenpair: nothing was typed, so nothing is done\n")
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -78,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     fence.set_defaults(action=_confirm)
 
+    _add_split_brain(commands)
+
     fence_peer = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
     fence_peer.add_argument("--until-proven", action="store_true", help="(the unit's) go on where DRBD's handler ended")
     fence_peer.add_argument("--heartbeat", metavar="HOST", help="(the STONITH plugin's) heartbeat asks it of HOST")
@@ -86,6 +91,18 @@ def _parser() -> argparse.ArgumentParser:
     switch_on = commands.add_parser("switch-on-peer", help="(fencing's) give the peer its power back")
     switch_on.set_defaults(action=_switch_on)
     return parser
+
+
+def _add_split_brain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("split-brain", help="what each side wrote since both went on alone, and whose is kept")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--keep", metavar="NODE", help="discard what the other node wrote since; to be typed out")
+    what.add_argument("--copy", metavar="VOLUME", help="write this side's content of a volume to standard output")
+    what.add_argument("--noticed", action="store_true", help="(DRBD's) it has found a split brain")
+    what.add_argument("--act", choices=["look", "part", "give-up", "go-on", "rejoin"], help="(the peer's) a step of it")
+    parser.add_argument("generation", nargs="?", default="", help=argparse.SUPPRESS)
+    parser.set_defaults(action=_split_brain)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -220,6 +237,33 @@ def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001
 
     _log_to_journal()
     fencing.switch_on(_fencing_brief())
+    return 0
+
+
+def _split_brain(arguments: argparse.Namespace) -> int:
+    from firstboot import divergence, settlement, split_brain
+    from firstboot.brief import read_brief
+
+    places = Places()
+    brief = read_brief(places.brief)
+    if brief is None:
+        raise NodeError("this node does not know its peer yet", hint="first boot tells it")
+    if arguments.copy:
+        settlement.copy(brief, arguments.copy, sys.stdout.buffer)
+    elif arguments.act == "look":
+        sys.stdout.write(split_brain.as_json(split_brain.look(brief)) + "\n")
+    elif arguments.noticed or arguments.act or arguments.keep:
+        _log_to_journal()
+        if arguments.noticed:
+            settlement.notice(brief, places)
+        elif arguments.act:
+            settlement.act(brief, places, arguments.act, arguments.generation)
+        else:
+            settlement.keep(brief, places, arguments.keep, input)
+            sys.stdout.write("done; `xenpair status` shows how far the copying is\n")
+    else:
+        mine, peer = split_brain.both(brief)
+        sys.stdout.write((divergence.as_json if arguments.json else divergence.as_text)(mine, peer) + "\n")
     return 0
 
 

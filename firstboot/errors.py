@@ -37,5 +37,9 @@ class FencingError(NodeError):
     """The peer cannot be declared off: it is there, or its BMC says that it has power."""
 
 
+class SplitBrainError(NodeError):
+    """A split brain cannot be shown or settled now, or was not settled by the words that it takes."""
+
+
 class ReplacementError(NodeError):
     """A new machine cannot take the peer's place now, or not with that config."""

@@ -214,6 +214,10 @@ def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str],
     state = observe.drbd()
     if hears_peer(state):
         raise FencingError(f"{node} is not off: DRBD is connected to it ({state.connection}, it is {state.peer_role})")
+    if places.split_brain.exists():
+        raise FencingError(
+            f"{node} has gone on alone as well: DRBD has met it since, and refused it", hint="see `xenpair split-brain`"
+        )
     progress = read_fencing_progress(places)
     asked = progress is not None and progress.state in ("pursuing", "holding")
     if state.role == "Primary" and not state.suspended and not asked:
@@ -251,9 +255,10 @@ def _refuse_if_powered(brief: FencingBrief) -> None:
 
 
 def forget(places: Places) -> None:
-    """The peer is heard: what was proven or confirmed of it before is void."""
+    """The peer is heard: what was proven or confirmed of it before is void, and it is no stranger."""
     places.confirmation.unlink(missing_ok=True)
     places.fencing_proof.unlink(missing_ok=True)
+    places.split_brain.unlink(missing_ok=True)
 
 
 def in_flight(places: Places) -> bool:

@@ -87,6 +87,11 @@ class Places:
         return self.at("run/xenpair/proven-off.json")
 
     @property
+    def split_brain(self) -> Path:
+        """DRBD has found that both sides went on alone; gone at the next boot, which finds it anew."""
+        return self.at("run/xenpair/split-brain.json")
+
+    @property
     def confirmation(self) -> Path:
         """The administrator's word that the peer is off, until a flight has used it; gone at the next boot."""
         return self.at("run/xenpair/confirmed-off.json")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from firstboot import observe
+from firstboot import observe, split_brain
 from firstboot.bmc import bmc_of
 from firstboot.brief import Brief, FencingBrief, read_fencing_brief
 from firstboot.errors import BmcError
@@ -16,6 +16,7 @@ from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
 from firstboot.report import Progress, State, awaited_machine, read_progress
+from firstboot.split_brain import SplitBrainStatus
 
 EXIT_HEALTHY, EXIT_FAILED, EXIT_DEGRADED = 0, 1, 2
 
@@ -89,6 +90,7 @@ class Status:
     lvm: LvmStatus
     heartbeat: HeartbeatStatus
     fencing: FencingStatus = FencingStatus("unknown")
+    split_brain: SplitBrainStatus = split_brain.NONE
     guests: tuple[GuestStatus, ...] = ()
 
     @property
@@ -98,10 +100,16 @@ class Status:
 
 
 def health(
-    firstboot: State, drbd: DrbdState, group_seen: bool, heartbeat: HeartbeatState, fencing: FencingStatus
+    firstboot: State,
+    drbd: DrbdState,
+    group_seen: bool,
+    heartbeat: HeartbeatState,
+    fencing: FencingStatus,
+    *,
+    parted: bool = False,
 ) -> Literal["healthy", "degraded", "failed"]:
     """failed: this node cannot serve. degraded: it can, or will by itself, and something is missing. Else healthy."""
-    if firstboot == "failed":
+    if firstboot == "failed" or parted:
         return "failed"
     if firstboot == "done" and (drbd.disk in ("Failed", "Diskless") or drbd.connection == "StandAlone"):
         return "failed"
@@ -170,15 +178,17 @@ def status_of(brief: Brief, places: Places) -> Status:
     group = groups.get(brief.volume_group)
     heartbeat = observe.heartbeat(brief.peer)
     fencing = fencing_status(drbd, places)
+    parted = split_brain.status(brief, places, drbd)
     running = {domain.name for domain in observe.domains() or ()} if brief.guests else set()
     return Status(
         node=brief.node,
-        health=health(first_boot.state, drbd, group is not None, heartbeat, fencing),
+        health=health(first_boot.state, drbd, group is not None, heartbeat, fencing, parted=parted.state == "detected"),
         firstboot=first_boot,
         drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk, drbd.suspended),
         lvm=LvmStatus(group.name if group else None, group.seqno if group else None),
         heartbeat=HeartbeatStatus(heartbeat),
         fencing=fencing,
+        split_brain=parted,
         guests=tuple(GuestStatus(g.name, g.home, brief.node if g.name in running else None) for g in brief.guests),
     )
 
@@ -215,6 +225,7 @@ def as_text(status: Status) -> str:
     lines += [
         f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}"
         + (", I/O is frozen" if drbd.suspended else ""),
+        *(f"               {line}" for line in status.split_brain.reason.splitlines()),
         f"  LVM          {status.lvm.volume_group or 'volume group not seen'}",
         f"  heartbeat    {status.heartbeat.state}",
         f"  fencing      {status.fencing.state}",

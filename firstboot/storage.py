@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.door import run
 from config.errors import CommandError
-from firstboot import fencing, observe
+from firstboot import fencing, observe, split_brain
 from firstboot.brief import Brief, both_fresh
 from firstboot.errors import StorageError
 from firstboot.places import Places
@@ -50,16 +50,19 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
     Raises CommandError or StorageError.
     """
     sync = recorded_sync(places)
+    refusal = split_brain.Refusal(brief, places)
     run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
         _await_disk(brief.resource, waiting)
-        _adjust(brief.resource)
+        adjust(brief.resource)
     while True:
         state = observe.drbd()
         if fencing.hears_peer(state):
             fencing.forget(places)
         confirmed = places.confirmation.exists()
-        match next_storage_step(state, sync, brief.first, peer=brief.peer, peer_off=confirmed):
+        match next_storage_step(
+            state, sync, brief.first, peer=brief.peer, peer_off=confirmed, refused=refusal.reason(state)
+        ):
             case Up():
                 return
             case Promote():
@@ -87,7 +90,7 @@ def _await_disk(resource: str, waiting: Callable[[str], None]) -> None:
         time.sleep(DISK_POLL)
 
 
-def _adjust(resource: str) -> None:
+def adjust(resource: str) -> None:
     """Make the kernel's view of the resource that of its file: attach and connect what is not."""
     for attempt in range(ATTEMPTS):
         try:

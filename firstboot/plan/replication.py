@@ -88,18 +88,22 @@ def _percent(state: DrbdState) -> str:
     return "" if state.synced is None else f" ({state.synced // 10 * 10:.0f} %)"
 
 
-def next_storage_step(state: DrbdState, sync: InitialSync, first: bool, *, peer: str, peer_off: bool = False) -> Next:
+def next_storage_step(
+    state: DrbdState, sync: InitialSync, first: bool, *, peer: str, peer_off: bool = False, refused: str = ""
+) -> Next:
     """What the storage needs next. Never a promotion by a timeout, and none without the peer unless that is off.
 
     first: this node is the config's first one, which does what must be done on one side only. peer_off: the
-    administrator has confirmed it; DRBD's own question after that (fence-peer) is what uses the word up.
+    administrator has confirmed it; DRBD's own question after that (fence-peer) is what uses the word up. refused: why
+    DRBD does not take the peer back, where that is known.
     """
     if state.role == "Primary" and state.disk == "UpToDate":
         return Up()
     if state.connection == "WFConnection":
         return Wait(_NO_PEER) if sync is InitialSync.SKIP else _alone(state, peer, peer_off)
     if state.connection != "Connected":
-        return Wait(_UNCONNECTED.get(state.connection, f"DRBD is {state.connection}") + _percent(state))
+        usual = _UNCONNECTED.get(state.connection, f"DRBD is {state.connection}") + _percent(state)
+        return Wait(refused if refused and state.connection == "StandAlone" else usual)
     if state.both_up_to_date:
         return Promote()
     if state.disk == state.peer_disk == "Inconsistent" and sync is InitialSync.SKIP:

@@ -97,3 +97,21 @@ def parse_dump_md(text: str) -> Metadata:
     if not (text.lstrip("# \n").startswith("DRBD meta data dump") or 'version "v08";' in text) or not (uuid and size):
         raise ProbeError(f"drbdmeta dumped what is not v08 metadata: {text[:200]!r}")
     return Metadata(int(uuid[1], 16), int(size[1]))
+
+
+@dataclass(frozen=True)
+class Generations:
+    """The UUIDs of a side's data, without their lowest bit. bitmap: where it began to go on without the peer, or 0."""
+
+    current: int
+    bitmap: int
+    history: tuple[int, ...]
+
+
+def parse_get_gi(text: str) -> Generations:
+    """What `drbdadm get-gi` printed of one device. Raises ProbeError."""
+    try:
+        current, bitmap, *history = (int(number, 16) & ~1 for number in text.split(":")[:4])
+        return Generations(current, bitmap, (history[0], history[1]))
+    except (ValueError, IndexError) as e:
+        raise ProbeError(f"drbdadm get-gi printed what is not generations: {text[:200]!r}") from e

@@ -172,3 +172,60 @@ def test_a_dead_server_is_replaced_while_the_survivor_goes_on(lab: Lab) -> None:
     lab.ssh("xen1", "kill $(cat /run/writer)")
     lab.ssh("xen2", "lvchange --activate y data/kept")
     assert_kept(lab, "before-the-new-one")
+
+
+def write_behind(lab: Lab, node: str, volume: str, text: str) -> None:
+    """A line 4 MiB into a volume: in a piece of DRBD's activity log that no other volume shares."""
+    lab.ssh(node, f"echo {text} | dd of=/dev/data/{volume} oflag=direct,sync bs=4096 seek=1024 conv=sync status=none")
+
+
+def content(lab: Lab, node: str, volume: str) -> str:
+    """What a node's own disk has of a volume, also while nothing can be read through DRBD."""
+    return lab.ssh(node, f"xenpair split-brain --copy {volume} | tr -d '\\0'").stdout
+
+
+def test_a_split_brain_is_frozen_shown_and_settled_by_typed_words(lab: Lab) -> None:
+    for volume in ("only1", "only2"):
+        # Nothing is written to the new volumes yet.
+        lab.ssh("xen1", f"lvcreate --yes --zero n --wipesignatures n --size 8M --name {volume} data")
+        lab.ssh("xen2", f"lvchange --activate y data/{volume}")
+    for node in NODES:
+        lab.bmc(node, "unreachable")
+    lab.cut("cluster")
+    for node in NODES:
+        wait_until(lab, node, FENCING_LIMIT, lambda s: s["fencing"]["state"] == "holding")
+    # Two wrong words: each is told that the other one is off.
+    for node, peer in (NODES, NODES[::-1]):
+        lab.ssh(node, f"echo {peer} is off | xenpair fence --confirm-peer-is-off {peer}")
+        write(lab, node, f"parted-{node}")
+        wait_acknowledged(lab, node, f"parted-{node}")
+    write_behind(lab, "xen1", "only1", "of-xen1")
+    write_behind(lab, "xen2", "only2", "of-xen2")
+    for node in NODES:
+        lab.bmc(node, "ok")
+    lab.heal("cluster")
+
+    for node in NODES:
+        found = wait_until(lab, node, FENCING_LIMIT, lambda s: s["drbd"]["suspended"])
+        assert found["health"] == "failed"
+        assert found["split_brain"]["state"] == "detected"
+        assert "`xenpair split-brain`" in found["split_brain"]["reason"]
+        assert content(lab, node, "kept").startswith(f"parted-{node}")
+        shown = json.loads(lab.ssh(node, "xenpair split-brain --json").stdout)
+        assert shown["split_brain"]
+        volumes = {volume["name"]: volume for volume in shown["volumes"]}
+        assert volumes["only1"]["last"] == ["xen1"]
+        assert volumes["only2"]["last"] == ["xen2"]
+        assert sorted(volumes["kept"]["last"]) == ["xen1", "xen2"]
+        assert volumes["only2"]["written"]["xen1"] == {"least": 0, "most": 0}
+
+    words = "discard what was written on xen2"
+    assert lab.ssh("xen2", "echo yes | xenpair split-brain --keep xen1", check=False).returncode == 1
+    assert content(lab, "xen2", "kept").startswith("parted-xen2")
+    lab.ssh("xen1", f"echo {words} | xenpair split-brain --keep xen1", timeout=LIMIT)
+    assert_healthy(lab)
+    assert_kept(lab, "parted-xen1")
+    for node in NODES:
+        assert "of-xen1" in content(lab, node, "only1")
+        assert "of-xen2" not in content(lab, node, "only2")
+    assert words in lab.ssh("xen1", "journalctl --boot --identifier xenpair --no-pager").stdout

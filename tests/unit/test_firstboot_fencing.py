@@ -357,6 +357,14 @@ def test_a_word_that_cannot_be_true_is_refused(  # noqa: PLR0917  two fixtures a
     assert not stage.places.confirmation.exists()
 
 
+def test_after_a_split_brain_the_word_is_no_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller(monkeypatch, "no answer")
+    stage.places.split_brain.parent.mkdir(parents=True)
+    stage.places.split_brain.write_text("{}")
+    with pytest.raises(FencingError, match="has gone on alone as well"):
+        fencing.confirm(BRIEF, stage.places, "xen2", lambda _: "xen2 is off")
+
+
 def test_the_peer_is_switched_on_once_drbd_has_let_go(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     box = controller(monkeypatch, "no answer", "off", "on")
     stage.drbd = lambda time: LOST if time < 110 else DrbdState("WFConnection", "Primary")

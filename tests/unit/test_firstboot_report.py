@@ -95,6 +95,11 @@ def test_health(state: str, drbd: DrbdState, group: bool, heartbeat: str, expect
     assert health(state, drbd, group, heartbeat, ready) == expected  # type: ignore[arg-type]
 
 
+def test_a_split_brain_is_a_failure_whatever_else_works() -> None:
+    alone = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
+    assert health("done", alone, True, "up", FencingStatus("ready"), parted=True) == "failed"
+
+
 def test_a_pair_whose_fencing_would_not_work_is_not_healthy() -> None:
     states = {state: health("done", WHOLE, True, "up", FencingStatus(state)) for state in ("by-hand", "unready")}
     assert states == {"by-hand": "healthy", "unready": "degraded"}
