@@ -243,7 +243,7 @@ class Lab:
         with locked(self.directory):
             state = self.state()
             if on := [name for name, process in state.nodes.items() if process.alive()]:
-                raise LabError(f"{' and '.join(on)} run", hint="`invoke lab.down` first")
+                raise LabError(f"not off: {' and '.join(on)}", hint="`invoke lab.down` first")
             disks.swap(self.directory, *(node.name for node in state.cluster.nodes))
 
     def snapshot(self, name: str) -> None:

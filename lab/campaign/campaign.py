@@ -14,7 +14,7 @@ from firstboot.probe.drbd import parse_proc_drbd
 from lab.campaign import audits
 from lab.campaign.catalogue import CATALOGUE
 from lab.campaign.fault import Fault
-from lab.campaign.scene import POLL, Scene, StuckError
+from lab.campaign.scene import POLL, SCRATCH, Scene, StuckError
 from lab.campaign.writers import Writer, longest_pause
 from lab.console import Stage
 from lab.errors import LabError
@@ -105,7 +105,7 @@ class Campaign:
             self.lab.ssh(
                 first, f"lvcreate --yes --wipesignatures y --size 8M --name {self._volume(node)} {self._group}"
             )
-        self.lab.ssh(first, f"lvcreate --yes --wipesignatures y --size 64M --name campaign {self._group}")
+        self.lab.ssh(first, f"lvcreate --yes --wipesignatures y --size 64M --name {SCRATCH} {self._group}")
         self.lab.ssh(second, f"vgchange --activate y {self._group}")
         self.lab.snapshot("formed")
 

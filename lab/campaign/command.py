@@ -47,7 +47,7 @@ def run_campaign(config: Path, out: Path, *, seed: str, rounds: int, first: int,
     finally:
         lab.down()
         if outcomes:
-            console.print(table(outcomes))
+            console.print(table(outcomes, lab.state().cluster))
         console.print(f"seed {number}")
     return 1 if any(outcome.findings for outcome in outcomes) else 0
 

@@ -6,13 +6,30 @@ from lab.campaign.fault import fault
 from lab.campaign.scene import BOOT_LIMIT, LOSS_LIMIT, Scene
 
 
+def _lose_power(scene: Scene, victim: str, survivor: str) -> None:
+    """Pull the victim's plug, and put it back once the survivor has gone on alone."""
+    scene.lab.kill(victim)
+    scene.wait_alone(survivor)
+    scene.plug_in(victim)
+
+
+def _slow_resync(scene: Scene) -> tuple[str, str]:
+    """Bring about a resync that lasts: what one node wrote alone goes to the other one slowly; target and source."""
+    target, source = scene.pick()
+    scene.lab.kill(target)
+    scene.wait_alone(source)
+    scene.shell(source, f"dd if=/dev/urandom of={scene.scratch} bs=1M count=48 oflag=direct status=none")
+    scene.shell(source, "drbdsetup disk-options 0 --c-plan-ahead=0 --resync-rate=1M")
+    scene.plug_in(target)
+    scene.wait(f"{target} resyncs", BOOT_LIMIT, lambda: scene.drbd(source).connection == "SyncSource", poll=1)
+    return target, source
+
+
 @fault("power-one", "one node loses its power, and gets it back")
 def power_one(scene: Scene) -> None:
     victim, survivor = scene.pick()
     scene.strike(f"{victim} loses its power")
-    scene.lab.kill(victim)
-    scene.wait_alone(survivor)
-    scene.plug_in(victim)
+    _lose_power(scene, victim, survivor)
 
 
 @fault("power-both", "both nodes lose their power at once, and get it back one after the other")
@@ -153,22 +170,14 @@ def root_full(scene: Scene) -> None:
     victim, survivor = scene.pick()
     scene.shell(survivor, "dd if=/dev/zero of=/var/tmp/filler bs=1M status=none", check=False)
     scene.strike(f"{survivor}'s root file system is full, and {victim} loses its power")
-    scene.lab.kill(victim)
-    scene.wait_alone(survivor)
-    scene.plug_in(victim)
+    _lose_power(scene, victim, survivor)
     scene.sleep(0, 60)
     scene.shell(survivor, "rm /var/tmp/filler")
 
 
 @fault("source-dies", "the source of a resync loses its power in the middle of it")
 def source_dies(scene: Scene) -> None:
-    target, source = scene.pick()
-    scene.lab.kill(target)
-    scene.wait_alone(source)
-    scene.shell(source, "dd if=/dev/urandom of=/dev/data/campaign bs=1M count=48 oflag=direct status=none")
-    scene.shell(source, "drbdsetup disk-options 0 --c-plan-ahead=0 --resync-rate=1M")
-    scene.plug_in(target)
-    scene.wait(f"{target} resyncs", BOOT_LIMIT, lambda: scene.drbd(source).connection == "SyncSource", poll=1)
+    target, source = _slow_resync(scene)
     scene.sleep(0, 10)
     scene.strike(f"{source} loses its power in mid-resync, with {target} Inconsistent")
     before = scene.power_ons()
@@ -180,13 +189,7 @@ def source_dies(scene: Scene) -> None:
 
 @fault("target-dies", "the target of a resync is fenced in the middle of it, as its cable is out")
 def target_dies(scene: Scene) -> None:
-    target, source = scene.pick()
-    scene.lab.kill(target)
-    scene.wait_alone(source)
-    scene.shell(source, "dd if=/dev/urandom of=/dev/data/campaign bs=1M count=48 oflag=direct status=none")
-    scene.shell(source, "drbdsetup disk-options 0 --c-plan-ahead=0 --resync-rate=1M")
-    scene.plug_in(target)
-    scene.wait(f"{target} resyncs", BOOT_LIMIT, lambda: scene.drbd(source).connection == "SyncSource", poll=1)
+    target, _ = _slow_resync(scene)
     before = scene.power_ons()
     scene.strike("the cluster cable is taken out in mid-resync")
     scene.lab.cut("cluster")
@@ -201,9 +204,7 @@ def clock(scene: Scene) -> None:
     days = scene.dice.choice(("-1", "+1"))
     scene.shell(survivor, f"date --set '{days} day'")
     scene.strike(f"{survivor}'s clock is off by {days} day, and {victim} loses its power")
-    scene.lab.kill(victim)
-    scene.wait_alone(survivor)
-    scene.plug_in(victim)
+    _lose_power(scene, victim, survivor)
 
 
 @fault("heartbeat-killed", "heartbeat of one node is killed")

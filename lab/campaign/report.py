@@ -7,12 +7,22 @@ from statistics import median
 
 from rich.table import Table
 
+from config.model import Cluster
+from firstboot.plan.fencing import GRACE
 from lab.campaign.campaign import Outcome
 
+ALLOWANCE = 10
+"""Seconds that the storage may take to be usable again, beyond the time to notice a loss and to fence."""
 
-def table(outcomes: Sequence[Outcome]) -> Table:
+
+def table(outcomes: Sequence[Outcome], cluster: Cluster) -> Table:
     """By fault: rounds, seconds until healthy and without an acknowledged write (median, worst), audits that failed."""
-    result = Table("fault", "rounds", "healthy again", "worst", "no write for", "worst", "failed")
+    deadtime, fencing = cluster.heartbeat.deadtime, GRACE + cluster.fencing.delay
+    goal = (
+        f"no write for: at most {deadtime + fencing + ALLOWANCE:.0f} s is the goal after the loss of a node "
+        f"(deadtime {deadtime} + fencing {fencing:.0f} + {ALLOWANCE})"
+    )
+    result = Table("fault", "rounds", "healthy again", "worst", "no write for", "worst", "failed", caption=goal)
     for column in result.columns[1:]:
         column.justify = "right"
     for name in sorted({outcome.round.fault.name for outcome in outcomes}):

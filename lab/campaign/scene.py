@@ -13,6 +13,8 @@ from lab import machine, monitor
 from lab.console import Follower, Stage
 from lab.pair import Lab
 
+SCRATCH = "campaign"
+"""The logical volume that a fault may fill."""
 POLL = 0.5
 """Seconds between two looks."""
 LOSS_LIMIT = 240.0
@@ -42,6 +44,11 @@ class Scene:
         """Both names, in the config's order."""
         first, second = self.lab.state().cluster.nodes
         return first.name, second.name
+
+    @property
+    def scratch(self) -> str:
+        """A volume that no writer writes to."""
+        return f"/dev/{self.lab.state().cluster.storage.volume_group}/{SCRATCH}"
 
     def pick(self) -> tuple[str, str]:
         """One of the two, by the dice, and the other one."""

@@ -1,16 +1,21 @@
 """The campaign apart from the lab: the sequence of rounds, the audits, the writer on the node."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from config.loader import load
 from lab.campaign import node_writer
 from lab.campaign.audits import split_brains, unproven
-from lab.campaign.campaign import schedule
+from lab.campaign.campaign import Outcome, schedule
 from lab.campaign.catalogue import CATALOGUE
+from lab.campaign.report import summary, table
 from lab.campaign.writers import Ack, longest_pause
 from lab.errors import LabError
 
+CLUSTER = load(Path(__file__).parents[2] / "config" / "cluster.yaml").cluster
 FENCED = """\
 [  370.441057] kernel: drbd r0: peer( Primary -> Unknown ) conn( Connected -> NetworkFailure ) pdsk( UpToDate -> DUnknown ) susp( 0 -> 1 )
 [  370.488985] kernel: drbd r0: conn( Unconnected -> WFConnection )
@@ -83,6 +88,24 @@ def test_a_split_brain_is_found() -> None:
     line = "[  50.1] kernel: drbd r0/0 drbd0: Split-Brain detected but unresolved, dropping connection!"
     assert split_brains(FORMED + line) == [line]
     assert split_brains(FORMED + FENCED) == []
+
+
+def test_the_table_tells_median_worst_and_failures_by_fault() -> None:
+    hang, cut = schedule(1, 1, ["hang"])[0], schedule(1, 1, ["cluster-cut"])[0]
+    outcomes = [
+        Outcome(hang, 100.0, 12.0),
+        Outcome(hang, 200.0, 30.0, ["xen2 lost write 4 of xen1"]),
+        Outcome(cut, None, None, ["xen1 is healthy: not within 900 s"]),
+    ]
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(table(outcomes, CLUSTER))
+    rows = [line.replace("│", "").split() for line in console.export_text().splitlines() if line.startswith("│")]
+    assert rows == [
+        ["cluster-cut", "1", "1"],
+        ["hang", "2", "150", "s", "200", "s", "21", "s", "30", "s", "1"],
+        ["all", "3", "150", "s", "200", "s", "21", "s", "30", "s", "2"],
+    ]
+    assert "FAILED: xen2 lost write 4 of xen1" in summary(outcomes[1])
 
 
 def test_the_longest_pause_is_between_two_writes_that_followed_each_other() -> None:

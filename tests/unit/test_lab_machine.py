@@ -147,3 +147,25 @@ def test_free_ports_are_different_and_free() -> None:
     ports = network.free_ports(5)
     assert len(set(ports)) == 5
     assert all(port > 1023 for port in ports)
+
+
+def test_a_machine_that_goes_on_from_a_snapshot_is_held_until_both_are_there() -> None:
+    assert "-loadvm" not in argv(cluster())
+    args = argv(cluster(), snapshot="formed")
+    assert args[args.index("-S") :] == ["-S", "-loadvm", "formed"]
+
+
+def test_a_failing_disk_lets_so_many_writes_pass_and_no_other_disk_fails() -> None:
+    system, backing = (dict(part.split("=", 1) for part in d.split(",")) for d in failing_drives(fails_after=2))
+    assert "file.driver" not in system
+    assert (backing["format"], backing["file.driver"]) == ("qcow2", "blkdebug")
+    assert backing["file.image.filename"] == "xen1-backing.qcow2"
+    # blkdebug begins in state 1; each write leads to the next state, and in the last one writes fail.
+    steps = [(backing[f"file.set-state.{n}.state"], backing[f"file.set-state.{n}.new_state"]) for n in range(2)]
+    assert steps == [("1", "2"), ("2", "3")]
+    assert backing["file.inject-error.0.state"] == "3"
+    assert "file.set-state.2.state" not in backing
+
+
+def failing_drives(**options: Any) -> list[str]:
+    return [drive for drive in values(argv(cluster(), **options), "-drive") if "id=seed" not in drive]

@@ -12,7 +12,7 @@ from lab.errors import LabError, NoLabError
 from lab.pair import Lab, directory
 from lab.process import Process
 from lab.report import LabStatus, NodeStatus, Pair
-from lab.state import STATE, load
+from lab.state import STATE, Snapshot, load
 from lab.switch import Fault
 
 CLUSTER = load_config(Path(__file__).parents[2] / "config" / "cluster.yaml").cluster
@@ -173,3 +173,28 @@ def test_a_node_s_answer_is_read_though_it_knows_more_than_we_ask() -> None:
 
 def test_the_disks_of_the_example_pair_can_be_made() -> None:
     machine.check(CLUSTER)
+
+
+def test_a_snapshot_that_was_not_taken_is_named_with_those_that_were(lab: Lab, sleeper: Process) -> None:
+    lab._update(nodes={"xen1": sleeper}, snapshots={"formed": Snapshot(boots={}, consoles={})})
+    with pytest.raises(LabError, match=r"no snapshot 'fresh'(?s:.*)there are: formed"):
+        lab.restore("fresh")
+    assert sleeper.alive()
+
+
+def test_a_snapshot_is_one_of_two_running_machines(lab: Lab, sleeper: Process) -> None:
+    lab._update(nodes={"xen1": sleeper})
+    with pytest.raises(LabError, match="xen2 is off"):
+        lab.snapshot("formed")
+
+
+def test_disks_are_swapped_while_both_servers_are_off(lab: Lab, sleeper: Process) -> None:
+    for node in ("xen1", "xen2"):
+        (lab.directory / f"{node}-backing.qcow2").write_text(node)
+    lab._update(nodes={"xen1": sleeper})
+    with pytest.raises(LabError, match="not off: xen1"):
+        lab.swap_backing_disks()
+    lab.kill()
+    lab.swap_backing_disks()
+    assert (lab.directory / "xen1-backing.qcow2").read_text() == "xen2"
+    assert (lab.directory / "xen2-backing.qcow2").read_text() == "xen1"
