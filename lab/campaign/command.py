@@ -76,4 +76,9 @@ def _opened(config: Path, image: Path) -> Lab:
     where = directory(LAB)
     where.parent.mkdir(exist_ok=True)
     small = write_small_config(config, where.with_suffix(".yaml"))
-    return Lab.prepare(where, small, image, secrets_dir=config.parent / "secrets")
+    lab = Lab.prepare(where, small, image, secrets_dir=config.parent / "secrets")
+    if lab.state().boots and "formed" not in lab.state().snapshots:
+        # Interrupted while it formed: its nodes are neither fresh nor a pair.
+        lab.reset()
+        lab = Lab.prepare(where, small, image, secrets_dir=config.parent / "secrets")
+    return lab
