@@ -9,7 +9,7 @@ from typing import Any, Literal
 from config.door import run, write_file
 from config.errors import CommandError
 from firstboot import observe
-from firstboot.blocks import Blocks
+from firstboot.blocks import BLOCK, Blocks
 from firstboot.brief import Brief
 from firstboot.errors import NodeError, SplitBrainError
 from firstboot.places import Places
@@ -44,7 +44,7 @@ def look(brief: Brief) -> Side:
         role=state.role,
         disk=state.disk,
         generations=observe.generations(brief.resource),
-        written=observe.drbd().out_of_sync * 1024 // 4096,
+        written=observe.drbd().out_of_sync * 1024 // BLOCK,
         marked=marked,
         hot=hot,
         end=end,
@@ -135,12 +135,12 @@ def _written_out(brief: Brief) -> str:
 def status(brief: Brief, places: Places, state: DrbdState) -> SplitBrainStatus:
     """Whether this pair has parted: by DRBD's own word, else by both sides' generations."""
     if state.connection not in PARTED:
-        return SplitBrainStatus()
+        return NONE
     if is_noticed(brief, places):
         return detected(brief)
     if state.connection != "StandAlone":
         # The ordinary loss of a peer.
-        return SplitBrainStatus()
+        return NONE
     try:
         mine, peer = both(brief)
     except (NodeError, CommandError) as e:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from firstboot.blocks import BLOCK, Blocks
 from firstboot.errors import ProbeError
@@ -127,6 +128,7 @@ def _parse_transaction(block: bytes) -> tuple[int, int, dict[int, int]]:
     return number, kind, found
 
 
+@cache
 def _table() -> tuple[int, ...]:
     table = []
     for number in range(256):
@@ -137,11 +139,9 @@ def _table() -> tuple[int, ...]:
     return tuple(table)
 
 
-_CRC32C = _table()
-
-
 def crc32c(data: bytes, value: int = 0) -> int:
     """Castagnoli's sum as the kernel's crc32c() gives it: from that start value, and not inverted at the end."""
+    table = _table()
     for byte in data:
-        value = value >> 8 ^ _CRC32C[(value ^ byte) & 0xFF]
+        value = value >> 8 ^ table[(value ^ byte) & 0xFF]
     return value

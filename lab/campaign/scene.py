@@ -10,7 +10,7 @@ from random import Random
 from config.errors import XenpairError
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState, parse_proc_drbd
 from lab import machine, monitor
-from lab.console import Follower, Stage
+from lab.console import Follower, Progress, Stage
 from lab.pair import Lab
 
 SCRATCH = "campaign"
@@ -92,21 +92,19 @@ class Scene:
         """By node, something that changes whenever its machine gets its power anew."""
         return {name: process.pid for name, process in self.lab.state().nodes.items()}
 
+    def lost(self, before: dict[str, int]) -> list[str]:
+        """The nodes that somebody has switched off, or off and on, since power_ons() said that."""
+        now = self.power_ons()
+        return [node for node in self.nodes if not self.running(node) or now[node] != before[node]]
+
     def wait_lost(self, node: str, before: dict[str, int]) -> None:
         """Until somebody has switched that node off, or off and on, since power_ons() said so."""
-        self.wait(
-            f"{node} is fenced", LOSS_LIMIT, lambda: not self.running(node) or self.power_ons()[node] != before[node]
-        )
+        self.wait(f"{node} is fenced", LOSS_LIMIT, lambda: node in self.lost(before))
 
     def wait_one_lost(self, before: dict[str, int]) -> str:
         """Until one of the two has been switched off; which one."""
-
-        def lost() -> list[str]:
-            now = self.power_ons()
-            return [node for node in self.nodes if not self.running(node) or now[node] != before[node]]
-
-        self.wait("one of the two is fenced", LOSS_LIMIT, lambda: bool(lost()))
-        return lost()[0]
+        self.wait("one of the two is fenced", LOSS_LIMIT, lambda: bool(self.lost(before)))
+        return self.lost(before)[0]
 
     def wait_alone(self, node: str) -> None:
         """Until that node's storage goes on without the peer: its loss was noticed, and its fencing proven."""
@@ -121,10 +119,13 @@ class Scene:
         """Give machines power that have none."""
         self.lab.start(*names)
 
-    def progress(self, node: str) -> str:
+    def boot(self, node: str) -> Progress:
         """Where the node's boot stands, as its console tells."""
-        log = self.lab.directory / f"{node}.log"
-        return Follower(log, self.lab.state().boots[node]).poll().text
+        return Follower(self.lab.directory / f"{node}.log", self.lab.state().boots[node]).poll()
+
+    def progress(self, node: str) -> str:
+        """The same in words."""
+        return self.boot(node).text
 
     def wait_reachable(self, node: str) -> None:
         """Until the node can be logged in to."""
@@ -136,12 +137,7 @@ class Scene:
 
     def wait_booted(self, node: str) -> None:
         """Until the node is as far as a login, or farther."""
-
-        def booted() -> bool:
-            log = self.lab.directory / f"{node}.log"
-            return Follower(log, self.lab.state().boots[node]).poll().stage >= Stage.LOGIN
-
-        self.wait(f"{node} boots", BOOT_LIMIT, booted, poll=1)
+        self.wait(f"{node} boots", BOOT_LIMIT, lambda: self.boot(node).stage >= Stage.LOGIN, poll=1)
 
     def freeze(self, node: str) -> None:
         """The whole machine hangs: no instruction is executed any more."""
