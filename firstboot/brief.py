@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from config.secrets import Secrets
 
 T = TypeVar("T")
+Found = TypeVar("Found", "Brief", "FencingBrief")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,16 @@ def read_brief(path: Path) -> Brief | None:
         return Brief(**{**raw, "guests": tuple(GuestBrief(**guest) for guest in raw["guests"])})
 
     return _left_by_first_boot(path, make, hint=_REMOVE)
+
+
+def known(brief: Found | None) -> Found:
+    """The brief, where what is asked needs one. Raises NodeError where first boot has not left it yet."""
+    if brief is None:
+        raise NodeError(
+            "this node does not know yet which node it is, nor its peer",
+            hint="first boot tells it; `xenpair status` shows how far that is",
+        )
+    return brief
 
 
 def both_fresh(join: Path) -> tuple[bool, bool] | None:

@@ -10,15 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from config.door import run
 from config.errors import XenpairError
 from firstboot.errors import NodeError
 from firstboot.places import Places
-
-if TYPE_CHECKING:
-    from firstboot.brief import FencingBrief
 
 log = logging.getLogger("xenpair")
 
@@ -160,13 +156,11 @@ def _first_boot(arguments: argparse.Namespace) -> int:  # noqa: ARG001
 
 def _storage(arguments: argparse.Namespace) -> int:
     from firstboot import storage
-    from firstboot.brief import read_brief
+    from firstboot.brief import known, read_brief
     from firstboot.report import Reporter
 
     places = Places()
-    brief = read_brief(places.brief)
-    if brief is None:
-        raise NodeError("this node does not know yet which node it is", hint="first boot brings the storage up")
+    brief = known(read_brief(places.brief))
     if arguments.direction == "down":
         storage.take_down(brief)
         return 0
@@ -186,30 +180,24 @@ FENCED = 7
 """Exit code of a fence-peer handler that has fenced the peer (drbd.conf(5) of 8.4); 1 leaves I/O frozen."""
 
 
-def _fencing_brief() -> FencingBrief:
-    from firstboot.brief import read_fencing_brief
-
-    brief = read_fencing_brief(Places().fencing)
-    if brief is None:
-        raise NodeError("this node does not know its peer yet", hint="first boot tells it")
-    return brief
-
-
 def _confirm(arguments: argparse.Namespace) -> int:
     from firstboot import fencing
+    from firstboot.brief import known, read_fencing_brief
 
     _log_to_journal()
-    fencing.confirm(_fencing_brief(), Places(), arguments.confirm_peer_is_off, input)
+    places = Places()
+    fencing.confirm(known(read_fencing_brief(places.fencing)), places, arguments.confirm_peer_is_off, input)
     sys.stdout.write("noted; `xenpair status` shows what comes of it\n")
     return 0
 
 
 def _fence_peer(arguments: argparse.Namespace) -> int:
     from firstboot import fencing
-    from firstboot.brief import read_brief
+    from firstboot.brief import known, read_brief, read_fencing_brief
 
     _log_to_journal()
-    peer, places = _fencing_brief(), Places()
+    places = Places()
+    peer = known(read_fencing_brief(places.fencing))
     if arguments.heartbeat is not None:
         if arguments.heartbeat != peer.peer:
             raise NodeError(f"this node fences {peer.peer}, and was asked to fence {arguments.heartbeat}")
@@ -217,9 +205,7 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
         fencing.pursue()
         return FENCED if fencing.fence("heartbeat", peer, places, limit=fencing.HANDLER_LIMIT) else 1
     if arguments.until_proven:
-        brief = read_brief(places.brief)
-        if brief is None:
-            raise NodeError("this node does not know yet which node it is", hint="first boot tells it")
+        brief = known(read_brief(places.brief))
         if fencing.fence("pursuit", peer, places):
             fencing.let_go(brief.resource)
         return 0
@@ -234,20 +220,19 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
 
 def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     from firstboot import fencing
+    from firstboot.brief import known, read_fencing_brief
 
     _log_to_journal()
-    fencing.switch_on(_fencing_brief())
+    fencing.switch_on(known(read_fencing_brief(Places().fencing)))
     return 0
 
 
 def _split_brain(arguments: argparse.Namespace) -> int:
     from firstboot import divergence, settlement, split_brain
-    from firstboot.brief import read_brief
+    from firstboot.brief import known, read_brief
 
     places = Places()
-    brief = read_brief(places.brief)
-    if brief is None:
-        raise NodeError("this node does not know its peer yet", hint="first boot tells it")
+    brief = known(read_brief(places.brief))
     if arguments.copy:
         settlement.copy(brief, arguments.copy, sys.stdout.buffer)
     elif arguments.act == "look":

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from config.door import run
 from config.errors import CommandError
-from firstboot import observe
+from firstboot import below, observe
 from firstboot.brief import Brief
 from firstboot.divergence import loss
 from firstboot.errors import SplitBrainError
@@ -113,13 +113,13 @@ def act(brief: Brief, places: Places, action: Action, generation: str = "") -> N
 
 def copy(brief: Brief, volume: str, out: BinaryIO) -> None:
     """Write a volume's content as this side has it: below DRBD, so also while I/O is frozen or nothing is promoted."""
-    partition = observe.backing_partition(brief.resource)
-    found = {v.name: v for v in observe.volume_map(partition, brief.volume_group).volumes}
+    partition = below.backing_partition(brief.resource)
+    found = {v.name: v for v in below.volume_map(partition, brief.volume_group).volumes}
     if volume not in found:
         raise SplitBrainError(f"{brief.node} has no volume {volume}, only {', '.join(found) or 'none'}")
-    with observe.direct(partition) as (fd, _):
+    with below.direct(partition) as (fd, _):
         for start, end in found[volume].pieces:
-            out.writelines(observe.pieces(fd, start, end))
+            out.writelines(below.pieces(fd, start, end))
     out.flush()
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from config.door import run, write_file
 from config.errors import CommandError
-from firstboot import observe
+from firstboot import below, observe
 from firstboot.blocks import BLOCK, Blocks
 from firstboot.brief import Brief
 from firstboot.errors import NodeError, SplitBrainError
@@ -35,9 +35,9 @@ def look(brief: Brief) -> Side:
     state = observe.drbd()
     if state.disk in ("DUnknown", "Diskless", "Failed"):
         raise SplitBrainError(f"DRBD on {brief.node} has no disk: it is {state.connection}, {state.disk}")
-    partition = observe.backing_partition(brief.resource)
-    end, marked, hot = observe.unreplicated(partition)
-    volumes = observe.volume_map(partition, brief.volume_group)
+    partition = below.backing_partition(brief.resource)
+    end, marked, hot = below.unreplicated(partition)
+    volumes = below.volume_map(partition, brief.volume_group)
     return Side(
         node=brief.node,
         connection=state.connection,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstboot import observe
+from firstboot import below
 from firstboot.blocks import BLOCK, Blocks
 from firstboot.errors import ProbeError
 from firstboot.probe import metadata as md
@@ -70,7 +70,7 @@ def test_it_is_read_off_a_partition_past_drbd(tail: bytes, tmp_path: Path, monke
         f.truncate(PARTITION)
         f.seek(PARTITION - len(tail))
         f.write(tail)
-    blocks, marked, hot = observe.unreplicated(partition)
+    blocks, marked, hot = below.unreplicated(partition)
     assert (blocks, marked.count, (hot - marked).count) == (65525, 51, 12288)
 
 
