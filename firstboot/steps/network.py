@@ -16,7 +16,7 @@ FILES = {
     "etc/systemd/network/10-guest.network": 0o644,
     "etc/systemd/network/20-bridge.netdev": 0o644,
     "etc/systemd/network/20-bridge.network": 0o644,
-    "etc/systemd/system/systemd-networkd-wait-online.service.d/xenpair-links.conf": 0o644,
+    "etc/systemd/system/systemd-networkd-wait-online.service.d/xenpair.conf": 0o644,
     "etc/nftables.conf": 0o755,
 }
 LIMIT = 180.0

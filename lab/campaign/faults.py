@@ -187,14 +187,22 @@ def source_dies(scene: Scene) -> None:
         scene.plug_in(source)
 
 
-@fault("target-dies", "the target of a resync is fenced in the middle of it, as its cable is out")
+@fault("target-dies", "the target of a resync is fenced in the middle of it")
 def target_dies(scene: Scene) -> None:
-    target, _ = _slow_resync(scene)
+    target, source = _slow_resync(scene)
+    scene.sleep(0, 10)
     before = scene.power_ons()
+    scene.strike(f"{source} fences {target} in mid-resync, as its heartbeat would")
+    scene.shell(source, f"stonith -t external/xenpair peer={target} -T reset {target}", timeout=LOSS_LIMIT)
+    scene.wait_lost(target, before)
+
+
+@fault("target-cut", "the target of a resync loses sight of its source in the middle of it")
+def target_cut(scene: Scene) -> None:
+    _slow_resync(scene)
     scene.strike("the cluster cable is taken out in mid-resync")
     scene.lab.cut("cluster")
-    scene.wait_lost(target, before)
-    scene.sleep(0, 20)
+    scene.sleep(5, 45)
     scene.lab.heal("cluster")
 
 

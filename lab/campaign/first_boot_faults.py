@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from firstboot.steps.seed import SEED_LABEL
 from lab.campaign.fault import fault
 from lab.campaign.scene import BOOT_LIMIT, Scene, StuckError
 
@@ -62,6 +63,8 @@ def stranger(scene: Scene) -> None:
     for node in scene.nodes:
         scene.wait(f"{node} waits", BOOT_LIMIT, lambda: "join: waiting" in scene.progress(node), poll=1)  # noqa: B023
     scene.strike(f"{stranger} asks to join with a wrong secret")
+    # Without its seed medium: first boot would take the right one from there again.
+    scene.shell(stranger, f"rm /dev/disk/by-label/{SEED_LABEL}")
     secrets = "/etc/xenpair/secrets.yaml"
     scene.shell(stranger, f"cp --preserve {secrets} /run/right && sed -i 's/^join: ..../join: beef/' {secrets}")
     scene.shell(stranger, f"systemctl restart {UNIT}")

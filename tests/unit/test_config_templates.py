@@ -32,6 +32,15 @@ def test_the_projects_own_templates_are_sound() -> None:
     assert check_templates(Path("templates")) == []
 
 
+def test_what_a_node_says_of_a_unit_counts_more_than_what_the_image_says() -> None:
+    # systemd reads drop-ins in the order of their names, wherever they are: systemd.unit(5). The last one wins.
+    own = {path.parent.name: path.stem for path in Path("templates/node/etc/systemd/system").glob("*.d/*.conf.j2")}
+    images = {path.parent.name: path.name for path in Path("templates/dropins").glob("*.d/*.conf")}
+    assert own.keys() & images.keys()
+    for unit in own.keys() & images.keys():
+        assert own[unit] >= images[unit]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "path", "words"),
     [
