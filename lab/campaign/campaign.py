@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from config.errors import CommandError
+from config.errors import XenpairError
 from firstboot.probe.drbd import parse_proc_drbd
 from lab.campaign import audits
 from lab.campaign.catalogue import CATALOGUE
 from lab.campaign.fault import Fault
-from lab.campaign.scene import POLL, SCRATCH, Scene, StuckError
+from lab.campaign.scene import POLL, SCRATCH, Scene
 from lab.campaign.writers import Writer, longest_pause
 from lab.console import Stage
 from lab.errors import LabError
@@ -110,7 +110,10 @@ class Campaign:
         self.lab.snapshot("formed")
 
     def play(self, planned: Round) -> Outcome:
-        """One round, from the snapshot to the audits. Raises LabError where the lab itself fails."""
+        """One round, from the snapshot to the audits; whatever goes wrong in between is a finding.
+
+        Raises LabError where the snapshot cannot be restored.
+        """
         dice = Random(planned.seed)  # noqa: S311
         scene = Scene(self.lab, dice, lambda text: self._say(f"    {text}"))
         self._say(f"{planned.number:3}  {planned.fault.name}: {planned.fault.text} (seed {planned.seed})")
@@ -128,7 +131,7 @@ class Campaign:
             if scene.struck_at is not None:
                 outcome.recovered = time.monotonic() - scene.struck_at
             outcome.findings += self._audit(writers)
-        except (StuckError, CommandError) as e:
+        except XenpairError as e:
             outcome.findings.append(f"{e} ({self._standing(scene)})")
         finally:
             for writer in writers:
@@ -152,11 +155,17 @@ class Campaign:
         for node in self._names:
             # DRBD first: it costs the node nothing to ask, and `xenpair status` a second of CPU.
             scene.wait(f"{node} is a member again", deadline - time.monotonic(), partial(connected, node), poll=1)
-        for node in self._names:
-            scene.wait(f"{node} is healthy", deadline - time.monotonic(), partial(self._healthy, node), poll=3)
+        # Both in one pass: a node may still be fenced after the other one's word.
+        scene.wait(
+            "both are healthy", deadline - time.monotonic(), lambda: all(map(self._healthy, self._names)), poll=3
+        )
 
     def _healthy(self, node: str) -> bool:
-        return self.lab.ssh(node, "xenpair status --json", check=False).returncode == 0
+        try:
+            return self.lab.ssh(node, "xenpair status --json", check=False).returncode == 0
+        except XenpairError:
+            # It is off, or does not answer.
+            return False
 
     def _standing(self, scene: Scene) -> str:
         """Where each node stands, for the account of a round that failed."""
