@@ -6,6 +6,12 @@ from lab.campaign.fault import fault
 from lab.campaign.scene import BOOT_LIMIT, LOSS_LIMIT, Scene
 
 
+FILLER = "/var/tmp/filler"  # noqa: S108  on the node, where only root is
+FILL = f"""mkdir {FILLER}; i=0
+for size in 1G 64M 4M 256K 4K; do while fallocate -l $size {FILLER}/$i; do i=$((i+1)); done; done 2>/dev/null"""
+"""Leaves the root file system without a free block, root's reserve included, in a second."""
+
+
 def _lose_power(scene: Scene, victim: str, survivor: str) -> None:
     """Pull the victim's plug, and put it back once the survivor has gone on alone."""
     scene.lab.kill(victim)
@@ -168,11 +174,11 @@ def disk_error(scene: Scene) -> None:
 @fault("root-full", "one node's root file system is full while the other one loses its power")
 def root_full(scene: Scene) -> None:
     victim, survivor = scene.pick()
-    scene.shell(survivor, "dd if=/dev/zero of=/var/tmp/filler bs=1M status=none", check=False)
+    scene.shell(survivor, FILL, check=False)
     scene.strike(f"{survivor}'s root file system is full, and {victim} loses its power")
     _lose_power(scene, victim, survivor)
     scene.sleep(0, 60)
-    scene.shell(survivor, "rm /var/tmp/filler")
+    scene.shell(survivor, f"rm -r {FILLER}")
 
 
 @fault("source-dies", "the source of a resync loses its power in the middle of it")
