@@ -5,7 +5,6 @@ from __future__ import annotations
 from lab.campaign.fault import fault
 from lab.campaign.scene import BOOT_LIMIT, LOSS_LIMIT, Scene
 
-
 FILLER = "/var/tmp/filler"  # noqa: S108  on the node, where only root is
 FILL = f"""mkdir {FILLER}; i=0
 for size in 1G 64M 4M 256K 4K; do while fallocate -l $size {FILLER}/$i; do i=$((i+1)); done; done 2>/dev/null"""
