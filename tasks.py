@@ -111,6 +111,7 @@ def bench(context: Context, only: str = "build,lab") -> None:  # noqa: ARG001
         "rounds": "how many",
         "first": "begin with that round of the same sequence",
         "faults": "comma-separated: these only; `--faults list` names them all",
+        "lab": "name of the lab; two halves of a campaign may run side by side, each in its own",
         "config": "the cluster's config; its backing disks are made small for this",
         "out": "where the built image is",
     }
@@ -123,13 +124,14 @@ def campaign(
     rounds: int = 20,
     first: int = 1,
     faults: str = "",
+    lab: str = "campaign",
     config: str = str(CONFIG),
     out: str = str(OUT),
 ) -> int:
     """Random faults against a formed pair in a lab of its own, and after each one the same audits."""
     from lab.campaign import command
 
-    return command.run_campaign(Path(config), Path(out), seed=seed, rounds=rounds, first=first, names=faults)
+    return command.run_campaign(Path(config), Path(out), lab, seed=seed, rounds=rounds, first=first, names=faults)
 
 
 LAB_HELP = {"lab": "name of the lab; any number of them run side by side"}

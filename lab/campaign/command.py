@@ -16,15 +16,13 @@ from lab.errors import LabError
 from lab.pair import Lab, directory
 from lab.small import write_small_config
 
-LAB = "campaign"
 
-
-def run_campaign(config: Path, out: Path, *, seed: str, rounds: int, first: int, names: str) -> int:
+def run_campaign(config: Path, out: Path, name: str, *, seed: str, rounds: int, first: int, names: str) -> int:
     """Play the rounds, print what happens and the table at the end; exit code 1 where an audit failed.
 
-    Without a seed one is chosen. first: the round to begin with, of the same sequence. names: faults, comma-separated;
-    all for an empty text, `list` only names them. The lab stays, with its snapshot, for the next campaign; `invoke
-    lab.reset --lab campaign` deletes it. Raises LabError for what cannot be played.
+    Without a seed one is chosen. name: of the lab, which stays, with its snapshots, for the next campaign; `invoke
+    lab.reset --lab NAME` deletes it. first: the round to begin with, of the same sequence. names: faults,
+    comma-separated; all for an empty text, `list` only names them. Raises LabError for what cannot be played.
     """
     if names == "list":
         sys.stdout.writelines(f"{fault.name:18} {fault.text}\n" for fault in CATALOGUE.values())
@@ -33,7 +31,7 @@ def run_campaign(config: Path, out: Path, *, seed: str, rounds: int, first: int,
     planned = schedule(number, rounds, [name for name in names.split(",") if name])[first - 1 :]
     console = Console(width=None if Console().is_terminal else 160, highlight=False)
     console.print(f"seed {number}: rounds {first} to {rounds}")
-    lab = _opened(config, out / "xenpair.qcow2")
+    lab = _opened(directory(name), config, out / "xenpair.qcow2")
     outcomes: list[Outcome] = []
     try:
         campaign = Campaign(lab, console.print)
@@ -69,11 +67,10 @@ def keep(lab: Lab, number: int) -> Path:
     return where
 
 
-def _opened(config: Path, image: Path) -> Lab:
+def _opened(where: Path, config: Path, image: Path) -> Lab:
     """The campaign's lab, on small disks."""
     if not image.exists():
         raise LabError(f"{image} is not there", hint="`invoke build-image` makes it")
-    where = directory(LAB)
     where.parent.mkdir(exist_ok=True)
     small = write_small_config(config, where.with_suffix(".yaml"))
     lab = Lab.prepare(where, small, image, secrets_dir=config.parent / "secrets")
