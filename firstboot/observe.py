@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from config.door import run
 from config.errors import CommandError
-from firstboot.errors import ProbeError
+from firstboot.errors import NodeError, ProbeError
 from firstboot.probe.disks import (
     LSBLK_COLUMNS,
     BlockDevice,
@@ -34,6 +35,9 @@ from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
 from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
 from firstboot.probe.machine import Machine
 from firstboot.probe.xen import Domain, parse_xl_list
+
+SETTLE_LIMIT = 600.0
+"""Seconds; systemd gives a single device 180 of them (systemd-udevd.service(8), event_timeout)."""
 
 DRBD_DEVICE = Path("/dev/drbd0")
 """The one replicated device; the LVM filter in the image names it too."""
@@ -98,6 +102,22 @@ def held(device: str) -> bool:
             return True
         raise
     return False
+
+
+def settle(waiting: Callable[[str], None] = lambda _: None) -> None:
+    """Until udev has dealt with every device that the kernel has found so far: a busy server needs minutes.
+
+    waiting is told while that lasts. Raises NodeError after SETTLE_LIMIT seconds.
+    """
+    deadline = time.monotonic() + SETTLE_LIMIT
+    while run(["udevadm", "settle", "--timeout=30"], check=False).returncode != 0:
+        if time.monotonic() > deadline:
+            raise NodeError(
+                f"udev has not dealt with all devices within {SETTLE_LIMIT:.0f} s",
+                hint="which one keeps it busy, `journalctl -u systemd-udevd` says; then `xenpair resume`",
+            )
+        waiting("udev is still busy with the devices that it has found")
+        time.sleep(1)
 
 
 def exists(device: Path) -> bool:

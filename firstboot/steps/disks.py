@@ -51,7 +51,7 @@ class Disks:
 
     def apply(self, work: Work) -> None:
         """Partition a blank disk, or go on with our own half-made one. Raises BackingDiskError."""
-        run(["udevadm", "settle", "--timeout=60"])
+        observe.settle(work.waiting)
         rule = work.node.cluster.disk_rule(work.node.me, "backing")
         disk = backing.backing_disk(rule, observe.block_devices())
         match self._decide(work, rule, disk):
@@ -148,13 +148,13 @@ def _erase(disk: BlockDevice) -> None:
     for offset, length in edge_ranges(disk.size):
         run(["blkdiscard", "--zeroout", "--offset", str(offset), "--length", str(length), disk.path])
     run(["sync", disk.path])
-    run(["udevadm", "settle", "--timeout=60"])
+    observe.settle()
 
 
 def _partition(disk: BlockDevice, partuuid: str, name: str) -> None:
     script = f"label: gpt\ntype={LINUX_FILESYSTEM}, uuid={partuuid}, name={name}\n"
     run(["sfdisk", "--quiet", "--wipe", "never", "--wipe-partitions", "never", disk.path], stdin=script)
-    run(["udevadm", "settle", "--timeout=60"])
+    observe.settle()
 
 
 def _create_metadata(partition: Path) -> None:

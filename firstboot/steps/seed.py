@@ -14,6 +14,7 @@ from pathlib import Path
 from config import secrets
 from config.door import run, write_file
 from config.loader import load
+from firstboot import observe
 from firstboot.errors import NodeError
 from firstboot.places import Places
 
@@ -29,7 +30,7 @@ def obtain(places: Places, waiting: Callable[[str], None]) -> None:
     """
     device = places.at("dev/disk/by-label") / SEED_LABEL
     if places.config.exists() and places.secrets.exists():
-        run(["udevadm", "settle", "--timeout=30"])
+        observe.settle(waiting)
         if not device.exists():
             return
     while not device.exists():

@@ -9,7 +9,7 @@ import pytest
 
 from config.door import Output
 from firstboot import observe
-from firstboot.errors import ProbeError
+from firstboot.errors import NodeError, ProbeError
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState
 from firstboot.steps import disks
 
@@ -85,3 +85,21 @@ def test_a_disk_that_ends_too_early_is_a_clear_stop(tmp_path: Path) -> None:
 def test_nobody_holds_a_file(tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     assert not observe.held(str(tmp_path / "disk"))
+
+
+def test_udev_may_take_its_time_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed_out = Output(1, "", "Failed to wait for daemon to reply: Connection timed out")
+    started = answer(monkeypatch, timed_out, timed_out, Output(0, "", ""))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    said: list[str] = []
+    observe.settle(said.append)
+    assert len(started) == 3
+    assert said == ["udev is still busy with the devices that it has found"] * 2
+
+
+def test_a_udev_that_never_ends_is_an_error_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, *[Output(1, "", "")] * 9)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(observe, "SETTLE_LIMIT", -1.0)
+    with pytest.raises(NodeError, match="udev has not dealt with all devices"):
+        observe.settle()
