@@ -200,9 +200,6 @@ class Campaign:
     def _verify(self) -> list[str]:
         """Have DRBD compare both sides, sector by sector."""
         first = self._names[0]
-        for node in self._names:
-            # A fault may have slowed DRBD down; the comparison would take its pace, and minutes.
-            self.lab.ssh(node, f"drbdadm adjust {self._resource}")
         self.lab.ssh(first, f"drbdadm verify {self._resource}")
         deadline = time.monotonic() + VERIFY_LIMIT
         while (state := parse_proc_drbd(self.lab.ssh(first, "cat /proc/drbd").stdout)).connection.startswith("Verify"):
