@@ -49,6 +49,15 @@ def check_config(context: Context, config: str = str(CONFIG)) -> int:  # noqa: A
     return check(Path(config), templates=PROJECT / "templates", secrets_directory=Path(config).parent / "secrets")
 
 
+@task(help={"config": "the cluster's config; config/cluster.yaml if not given", "json": "for scripts"})
+@speaks
+def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = False) -> int:  # noqa: ARG001
+    """Show which guest runs where, now and after the loss of either node: exit 2 where one would be held."""
+    from config import capacity_plan
+
+    return capacity_plan.plan_capacity(Path(config), json=json)
+
+
 @task(
     help={
         "config": "the cluster's config; config/cluster.yaml if not given",
@@ -250,7 +259,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, build_image, verify, bench, campaign)
+namespace = Collection(check_config, plan_capacity, build_image, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from config.model import Cluster, Guest, Node
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    # A node's supervisor reckons with this too, and must not pay for pydantic.
+    from config.model import Cluster, Node
 
 MIB = 1 << 20
 SECTOR = 512
@@ -26,12 +30,27 @@ def xen_share(node: Node) -> int:
     return XEN_BASE + node.memory // 64
 
 
-def guest_share(guest: Guest) -> int:
+class Sized(Protocol):
+    """A guest, in the config or as a node keeps it: memory in bytes."""
+
+    @property
+    def memory(self) -> int: ...
+
+    @property
+    def vcpus(self) -> int: ...
+
+
+def guest_share(guest: Sized) -> int:
     """Memory that Xen sets aside for a guest: its own, 1 MiB for each vCPU, and 8 KiB for each MiB of its RAM.
 
     The additions are xl's paging pool (libxl_get_required_shadow_memory in tools/libs/light/libxl_utils.c).
     """
     return guest.memory + guest.vcpus * MIB + guest.memory // 128
+
+
+def free_for_guests(cluster: Cluster, node: Node) -> int:
+    """Memory that a node has for guests while none runs; 0 where Xen and dom0 take it all."""
+    return max(0, node.memory - xen_share(node) - cluster.dom0.memory)
 
 
 def memory_need(cluster: Cluster, node: Node) -> int:

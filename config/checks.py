@@ -6,38 +6,24 @@ that lacks that part, and only the checks that reach for it stop there.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
-from ipaddress import IPv4Address
+from collections.abc import Collection, Iterator
 from itertools import pairwise
-from typing import Literal, NamedTuple
 
-from config import capacity
-from config.capacity import about
+from config import guest_checks
 from config.diskrules import is_empty, proven_apart, rules, unsafe_wipes
 from config.findings import Location, yaml_path
-from config.model import Cluster, Node, format_size
+from config.model import Cluster
+from config.problems import LINKS, Check, Problem, card_name, is_host, nearby, repeated, unusable
+from config.values import format_size
 
-LINKS: tuple[Literal["cluster", "guest"], ...] = ("cluster", "guest")
 SSH_PORT = 22
 
 
-class Problem(NamedTuple):
-    """What a check found: where, what is wrong, what would be right."""
-
-    where: Location
-    problem: str
-    remedy: str
-    severity: Literal["error", "warning"] = "error"
-
-
-Check = Callable[[Cluster], Iterator[Problem]]
-
-
-def run(cluster: Cluster, *, complete: bool = True) -> Iterator[Problem]:
+def run(cluster: Cluster, *, complete: bool = True, overlooking: Collection[Check] = ()) -> Iterator[Problem]:
     """All problems of a cluster. complete says that no part of it is missing; see config.shape.salvage."""
     for check in CHECKS:
+        if check in overlooking:
+            continue
         try:
             yield from check(cluster)
         except AttributeError:
@@ -54,22 +40,10 @@ def two_nodes(cluster: Cluster) -> Iterator[Problem]:
 def names(cluster: Cluster) -> Iterator[Problem]:
     """Nodes and guests have names of their own; names that Linux, DRBD or LVM keep for themselves are not used."""
     nodes = [(("nodes", i, "name"), node.name) for i, node in enumerate(cluster.nodes)]
-    yield from _repeated(nodes, "node name")
+    yield from repeated(nodes, "node name")
     for where, name in nodes:
         if name == "localhost":
             yield Problem(where, "localhost is every machine's name for itself", "choose another name, like xen1")
-
-
-def guest_names(cluster: Cluster) -> Iterator[Problem]:
-    """A guest's name is the name of its domain and of its logical volume, and no other machine's."""
-    yield from _repeated([(("guests", i, "name"), guest.name) for i, guest in enumerate(cluster.guests)], "guest name")
-    for i, guest in enumerate(cluster.guests):
-        where = ("guests", i, "name")
-        if guest.name == "snapshot" or guest.name.startswith("pvmove"):
-            # lvm(8), VALID NAMES.
-            yield Problem(where, f"LVM keeps the name {guest.name} for itself", "choose another name")
-        if guest.name in {node.name for node in cluster.nodes}:
-            yield Problem(where, f"{guest.name} is the name of a node", "choose another name for the guest")
 
 
 def storage_names(cluster: Cluster) -> Iterator[Problem]:
@@ -88,7 +62,7 @@ def network_cards(cluster: Cluster) -> Iterator[Problem]:
     cards = [
         (("nodes", i, "nics", link), getattr(node.nics, link)) for i, node in enumerate(cluster.nodes) for link in LINKS
     ]
-    yield from _repeated(cards, "MAC address")
+    yield from repeated(cards, "MAC address")
 
 
 def match_rules(cluster: Cluster) -> Iterator[Problem]:
@@ -122,7 +96,7 @@ def addresses_differ(cluster: Cluster) -> Iterator[Problem]:
         for i, node in enumerate(cluster.nodes)
         for link in LINKS
     ]
-    yield from _repeated(own, "address")
+    yield from repeated(own, "address")
     taken = {address: where for where, address in own}
     if (gateway := cluster.network.gateway) in taken:
         problem = f"{gateway} is the node's own address at {yaml_path(taken[gateway])}"
@@ -132,7 +106,7 @@ def addresses_differ(cluster: Cluster) -> Iterator[Problem]:
 def bmc_addresses_differ(cluster: Cluster) -> Iterator[Problem]:
     """A management controller is reached at an address and port of its own."""
     controllers = [(("nodes", i, "bmc", "address"), node.bmc) for i, node in enumerate(cluster.nodes) if node.bmc]
-    yield from _repeated([(where, (str(bmc.address), bmc.port)) for where, bmc in controllers], "BMC address and port")
+    yield from repeated([(where, (str(bmc.address), bmc.port)) for where, bmc in controllers], "BMC address and port")
     own = {getattr(node.addresses, link).ip: node for node in cluster.nodes for link in LINKS}
     for where, bmc in controllers:
         if bmc.address in own:
@@ -146,16 +120,7 @@ def usable_addresses(cluster: Cluster) -> Iterator[Problem]:
     """A node's address is a host's, with a prefix length that leaves room for the peer."""
     for i, node in enumerate(cluster.nodes):
         for link in LINKS:
-            where, interface = ("nodes", i, "addresses", link), getattr(node.addresses, link)
-            network = interface.network
-            if network.prefixlen == 32:
-                yield Problem(where, f"{interface.ip} has no prefix length", f"write it like {interface.ip}/24")
-            elif network.prefixlen < 31 and interface.ip == network.network_address:
-                yield Problem(where, f"{interface.ip} is the address of the network {network}", "give a host's address")
-            elif network.prefixlen < 31 and interface.ip == network.broadcast_address:
-                yield Problem(where, f"{interface.ip} is the broadcast address of {network}", "give a host's address")
-            elif interface.is_multicast or interface.is_loopback or interface.is_unspecified or interface.is_reserved:
-                yield Problem(where, f"{interface.ip} is no address of a network card", "give a host's address")
+            yield from unusable(("nodes", i, "addresses", link), getattr(node.addresses, link))
 
 
 def peers_share_networks(cluster: Cluster) -> Iterator[Problem]:
@@ -191,21 +156,17 @@ def gateway_is_near(cluster: Cluster) -> Iterator[Problem]:
     for node in cluster.nodes:
         network = node.addresses.guest.network
         if gateway not in network:
-            yield Problem(where, f"{gateway} is not in {network}, the guest network of {node.name}", _nearby(node))
+            problem = f"{gateway} is not in {network}, the guest network of {node.name}"
+            yield Problem(where, problem, nearby(network))
             return
-        if network.prefixlen < 31 and gateway in {network.network_address, network.broadcast_address}:
-            yield Problem(where, f"{gateway} is no host of {network}", _nearby(node))
+        if not is_host(gateway, network):
+            yield Problem(where, f"{gateway} is no host of {network}", nearby(network))
             return
 
 
 def bridge_name(cluster: Cluster) -> Iterator[Problem]:
-    """The bridge is not called like a network card. systemd.net-naming-scheme(7), and the kernel's own drivers."""
-    bridge = cluster.network.bridge
-    if re.fullmatch(
-        r"lo|(eth|wlan|bond|dummy|ib|sit|tap|tun|veth|vif)\d+|(en|ib|sl|wl|ww)([abcdiopsuv]\d|x[0-9a-f]).*", bridge
-    ):
-        problem = f"{bridge} is a name that the kernel or udev gives to a network card"
-        yield Problem(("network", "bridge"), problem, "choose another name, like xenbr0")
+    """The bridge is not called like a network card."""
+    yield from card_name(("network", "bridge"), cluster.network.bridge)
 
 
 def ports_differ(cluster: Cluster) -> Iterator[Problem]:
@@ -216,7 +177,7 @@ def ports_differ(cluster: Cluster) -> Iterator[Problem]:
         (drbd, cluster.storage.drbd.port),
         (join, cluster.network.join_port),
     ]
-    yield from _repeated(ports, "port")
+    yield from repeated(ports, "port")
     for where, port in ports[1:]:
         if port == SSH_PORT:
             yield Problem(where, "22 is the port of SSH", "choose a free port")
@@ -249,29 +210,6 @@ def heartbeat_initdead(cluster: Cluster) -> Iterator[Problem]:
         yield Problem(("heartbeat", "initdead"), problem, f"at least {2 * times.deadtime}")
 
 
-def guests_have_a_home(cluster: Cluster) -> Iterator[Problem]:
-    """A guest's home is one of the nodes."""
-    known = [node.name for node in cluster.nodes]
-    for i, guest in enumerate(cluster.guests):
-        if guest.home not in known:
-            close = get_close_matches(guest.home, known, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"the nodes are {' and '.join(known)}"
-            yield Problem(("guests", i, "home"), f"there is no node {guest.home}", remedy)
-
-
-def memory_for_every_guest(cluster: Cluster) -> Iterator[Problem]:
-    """Each node can hold every guest of the pair, because one day it must."""
-    for i, node in enumerate(cluster.nodes):
-        if (need := capacity.memory_need(cluster, node)) > node.memory:
-            guests = sum(map(capacity.guest_share, cluster.guests))
-            problem = (
-                f"{node.name} must be able to hold every guest, and has {format_size(node.memory)} where "
-                f"{about(need)} are needed: guests {about(guests)}, dom0 {format_size(cluster.dom0.memory)}, "
-                f"Xen {about(capacity.xen_share(node))}"
-            )
-            yield Problem(("nodes", i, "memory"), problem, "smaller guests, fewer of them, or more RAM in both nodes")
-
-
 def disk_rules(cluster: Cluster) -> Iterator[Problem]:
     """A rule asks for something, and for a size that exists."""
     for where, rule in rules(cluster):
@@ -301,25 +239,6 @@ def backing_is_not_system(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(where, f"the same disk could match this and the system rule{of}", remedy)
 
 
-def disks_for_every_guest(cluster: Cluster) -> Iterator[Problem]:
-    """The guests' disks fit on the smallest backing disk that the rules let pass."""
-    if not cluster.guests:
-        return
-    rules = [cluster.disk_rule(node, "backing") for node in cluster.nodes]
-    sizes = [rule.min_size for rule in rules if rule.min_size is not None]
-    if not rules or len(sizes) < len(rules):
-        problem = "there is no min_size, so nothing says that the guests' disks fit"
-        yield Problem(("storage", "backing"), problem, "give the size of the disk as min_size", "warning")
-        return
-    room = capacity.volume_group_size(min(sizes))
-    need = sum(capacity.volume_size(guest.disk) for guest in cluster.guests)
-    if need > room:
-        problem = (
-            f"the guests' disks take {about(need)}, and a disk of min_size leaves {about(room)} in the volume group"
-        )
-        yield Problem(("guests",), problem, "smaller disks, fewer guests, or a larger min_size")
-
-
 def fencing(cluster: Cluster) -> Iterator[Problem]:
     """Power control works in both directions, or in none."""
     without = [i for i, node in enumerate(cluster.nodes) if node.bmc is None]
@@ -346,7 +265,6 @@ def administrators(cluster: Cluster) -> Iterator[Problem]:
 CHECKS: tuple[Check, ...] = (
     two_nodes,
     names,
-    guest_names,
     storage_names,
     network_cards,
     match_rules,
@@ -362,29 +280,10 @@ CHECKS: tuple[Check, ...] = (
     heartbeat_warntime,
     heartbeat_deadtime,
     heartbeat_initdead,
-    guests_have_a_home,
-    memory_for_every_guest,
     disk_rules,
     wipe_names_a_disk,
     backing_is_not_system,
-    disks_for_every_guest,
     fencing,
     administrators,
+    *guest_checks.CHECKS,
 )
-
-
-def _repeated(values: Iterable[tuple[Location, object]], what: str) -> Iterator[Problem]:
-    first: dict[object, Location] = {}
-    for where, value in values:
-        if value in first:
-            text = ", port ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            problem = f"{text} is already the {what} at {yaml_path(first[value])}"
-            yield Problem(where, problem, f"give each its own {what}")
-        else:
-            first[value] = where
-
-
-def _nearby(node: Node) -> str:
-    network = node.addresses.guest.network
-    last: IPv4Address = network.broadcast_address - 1 if network.num_addresses > 2 else network.broadcast_address
-    return f"give the router's address there, like {last}"

@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from config import capacity, secrets
+from config.carried import check_files
 from config.findings import ConfigError, Finding
 from config.loader import load
-from config.model import Cluster, format_size
+from config.model import Cluster
 from config.template_check import check_templates
+from config.values import format_size
 
 
 def check_config(path: Path, *, templates: Path, secrets_directory: Path) -> int:
-    """Check a config, the templates and the secrets file if there is one; changes nothing, makes no secrets.
+    """Check a config, the files that it names, the templates and the secrets file if there is one; changes nothing.
 
     Findings go to stderr, one line each, and their count; where there is no error, a line about the pair goes to
     stdout. Returns the exit code: 0, or 2 with at least one error.
@@ -24,7 +26,7 @@ def check_config(path: Path, *, templates: Path, secrets_directory: Path) -> int
     try:
         loaded = load(path)
         cluster = loaded.cluster
-        findings = [*loaded.warnings, *_check_secrets(cluster, secrets_directory)]
+        findings = [*loaded.warnings, *check_files(loaded), *_check_secrets(cluster, secrets_directory)]
     except ConfigError as e:
         findings = list(e.findings)
     findings += check_templates(templates)

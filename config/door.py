@@ -1,4 +1,4 @@
-"""The one door to the machine: run() for programs, write_file() for files.
+"""The one door to the machine: run() for programs, write_file() and copy_file() for files.
 
 Nothing else in xenpair starts a program to change something, or writes a file that has to survive a power cut.
 """
@@ -6,6 +6,7 @@ Nothing else in xenpair starts a program to change something, or writes a file t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -13,16 +14,20 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from config.errors import CommandError
+from config.errors import CommandError, CopyError
 
 log = logging.getLogger("xenpair")
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds. Long enough for any single tool that we call on a slow node, short enough that a hang is noticed."""
+
+PIECE = 1 << 20
+"""Bytes that are copied at a time."""
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -103,6 +108,22 @@ def start(argv: Sequence[str | Path]) -> None:
         raise CommandError(args, None, "", what=f"cannot be started: {e.strerror}") from e
 
 
+def stream(argv: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+    """Start a program whose standard output the caller reads for as long as both live; it reads nothing itself.
+
+    Raises CommandError when it is missing.
+    """
+    args = [os.fspath(a) for a in argv]
+    log.debug("+ %s |", shlex.join(args))
+    nowhere = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(
+            args, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere, cwd="/", env=_environment()
+        )
+    except OSError as e:
+        raise CommandError(args, None, "", what=f"cannot be started: {e.strerror}") from e
+
+
 def _environment() -> dict[str, str]:
     return {"LANG": "C.UTF-8", "PATH": SYSTEM_PATH, "HOME": os.environ.get("HOME", "/root")}
 
@@ -138,13 +159,46 @@ def write_file(path: Path, content: str | bytes, *, mode: int = 0o644, parents: 
     with contextlib.suppress(OSError):
         if path.stat().st_mode & 0o7777 == mode and path.read_bytes() == data:
             return False
+    with _replacement(path, mode, parents=parents) as f:
+        f.write(data)
+    return True
+
+
+def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> bool:
+    """Copy a file of any size just as atomically, piece by piece; sha256 (hex) is what it must have.
+
+    Returns False, and touches nothing, when path already has that content and mode. Raises CopyError where the source
+    is not what it should be; then path stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & 0o7777 == mode and sha256_of(path) == sha256:
+            return False
+    found = hashlib.sha256()
+    with source.open("rb") as f, _replacement(path, mode) as copy:
+        while piece := f.read(PIECE):
+            found.update(piece)
+            copy.write(piece)
+        if found.hexdigest() != sha256:
+            raise CopyError(f"{source} is damaged: its sha256 is {found.hexdigest()}, and should be {sha256}")
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 (hex) of a file of any size."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _replacement(path: Path, mode: int, *, parents: bool = True) -> Iterator[BinaryIO]:
+    """A file that takes the place of path at the end, or leaves nothing behind where that is not reached."""
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(fd, "wb") as f:
             os.fchmod(f.fileno(), mode)
-            f.write(data)
+            yield f
             f.flush()
             os.fsync(f.fileno())
         Path(name).rename(path)
@@ -157,4 +211,3 @@ def write_file(path: Path, content: str | bytes, *, mode: int = 0o644, parents: 
         os.fsync(directory)
     finally:
         os.close(directory)
-    return True

@@ -39,3 +39,7 @@ class CommandError(XenpairError):
         self.what = what or f"exit code {returncode}"
         tail = "\n".join(f"  {line}" for line in stderr.strip().splitlines()[-20:])
         super().__init__(f"{shlex.join(argv)}: {self.what}" + (f"\n{tail}" if tail else ""))
+
+
+class CopyError(XenpairError):
+    """What was to be copied is not what it should be."""

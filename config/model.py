@@ -1,141 +1,59 @@
 """The model of one cluster: what cluster.yaml may say, with types, units and defaults.
 
 Every value here is in the unit that its docstring names; sizes are bytes and are written like 4G or 512M (powers of
-1024, as lvm and xl read them). Checks that look at more than one value live in config.checks.
+1024, as lvm and xl read them): config.values. A guest is described in config.guest. Checks that look at more than one
+value live in config.checks and config.guest_checks.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    PlainSerializer,
+from pydantic import Field
+
+from config.guest import Guest
+from config.values import (
+    BridgeName,
+    DiskText,
+    Domain,
+    HostName,
+    Mac,
+    Model,
+    Port,
+    Seconds,
+    Size,
+    SshKey,
+    VolumeGroupName,
+    WholeNumber,
+    YesOrNo,
+    format_size,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
-from config.findings import shown
-
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([1-9][0-9]{0,11})([KMGT])")
-_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( [^\n]*)?")
-_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-
-
-def parse_size(value: object) -> int:
-    """Bytes of a size like 4G, 512M (K, M, G, T: powers of 1024). Raises ValueError for anything else."""
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        text = shown(str(value))
-        raise ValueError(f"{text} is not a size; write a whole number and a unit of K, M, G or T, like 4G or 512M")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def format_size(size: int) -> str:
-    """The shortest exact way to write a number of bytes: 4G, 1536M."""
-    for unit, factor in reversed(_UNITS.items()):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size / _UNITS['K']:g}K"
-
-
-def _size_before(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 10 else parse_size(value)
-
-
-def _whole_number(value: object) -> object:
-    """The loader hands over texts, and pydantic alone would take 2_0, 20.0 and 020 for 20."""
-    if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a whole number; write it in plain digits, like 20")
-    return value
-
-
-def _yes_or_no(value: object) -> object:
-    """The loader hands over texts, and pydantic alone would take y, t, on and 1 for true."""
-    if isinstance(value, str):
-        if value not in ("true", "false"):
-            raise ValueError(f"{shown(value)} is neither true nor false; write true or false")
-        return value == "true"
-    return value
-
-
-def _mac(value: str) -> str:
-    mac = value.lower().replace("-", ":")
-    if not _MAC.fullmatch(mac):
-        raise ValueError(f"{shown(value)} is not a MAC address; write six hex pairs, like 52:54:00:12:34:56")
-    if int(mac[:2], 16) & 1:
-        raise ValueError(f"{shown(value)} is a multicast MAC address; a network card's has an even first byte")
-    return mac
-
-
-def _host_name(value: str) -> str:
-    if not _HOST_LABEL.fullmatch(value):
-        raise ValueError(
-            f"{shown(value)} is not a host name that heartbeat can compare with `uname -n`; "
-            "use lower-case letters, digits and inner hyphens, at most 63"
-        )
-    return value
-
-
-def _domain(value: str) -> str:
-    if not all(_HOST_LABEL.fullmatch(label) for label in value.split(".")):
-        raise ValueError(f"{shown(value)} is not a domain name; write it like example.org")
-    return value
-
-
-def _guest_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value):
-        raise ValueError(f"{shown(value)} is not a guest name; use a-z, 0-9 and hyphens, at most 32, no hyphen first")
-    return value
-
-
-def _ssh_key(value: str) -> str:
-    if not _SSH_KEY.fullmatch(value):
-        raise ValueError("not an SSH public key; paste the one line of a .pub file: `ssh-ed25519 AAAA... you@host`")
-    return value
-
-
-class _SizeSchema:
-    """What editors are told of a size. WithJsonSchema would share one dict, into which pydantic writes defaults."""
-
-    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "pattern": "^[1-9][0-9]{0,11}[KMGT]$", "examples": ["4G", "512M"]}
-
-
-Size = Annotated[
-    int,
-    BeforeValidator(_size_before),
-    PlainSerializer(format_size, return_type=str),
-    _SizeSchema(),
+__all__ = [
+    "Addresses",
+    "Admin",
+    "Bmc",
+    "Cluster",
+    "ClusterSection",
+    "Debian",
+    "DiskRule",
+    "Dom0",
+    "Drbd",
+    "Fencing",
+    "Guest",
+    "Heartbeat",
+    "Match",
+    "Model",
+    "Network",
+    "Nics",
+    "Node",
+    "NodeDisks",
+    "SshKey",
+    "Storage",
+    "format_size",
 ]
-Mac = Annotated[str, AfterValidator(_mac)]
-HostName = Annotated[str, AfterValidator(_host_name)]
-Domain = Annotated[str, AfterValidator(_domain)]
-GuestName = Annotated[str, AfterValidator(_guest_name)]
-SshKey = Annotated[str, AfterValidator(_ssh_key)]
-VolumeGroupName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}$")]
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-Port = Annotated[WholeNumber, Field(ge=1, le=65535)]
-Seconds = Annotated[WholeNumber, Field(ge=1)]
-YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
-DiskText = Annotated[str, Field(min_length=1, max_length=128)]
-
-
-class Model(BaseModel):
-    """Base of every part: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ClusterSection(Model):
@@ -264,7 +182,7 @@ class Node(Model):
 class Network(Model):
     """What both nodes know of the world outside."""
 
-    bridge: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,14}$")] = "xenbr0"
+    bridge: BridgeName = "xenbr0"
     """Bridge over the guest card, which carries the node's guest address too."""
     gateway: IPv4Address | None = None
     """Default gateway, on the guest network."""
@@ -320,21 +238,6 @@ class Fencing(Model):
     """Seconds by which the second node lets the first one shoot: more than noticing (10), asking (1), going off (6)."""
     power_on: bool = True
     """Whether a node that was fenced is switched on again, to come back by itself."""
-
-
-class Guest(Model):
-    """A Xen guest on a logical volume of the volume group."""
-
-    name: GuestName
-    """Name of the guest, and of its logical volume."""
-    memory: Size
-    """Its RAM."""
-    vcpus: Annotated[WholeNumber, Field(ge=1, le=128)] = 1
-    """Virtual CPUs."""
-    disk: Size
-    """Size of its logical volume."""
-    home: HostName
-    """Node that it runs on while both are up."""
 
 
 class Cluster(Model):

@@ -62,7 +62,7 @@ def _default(key: str, field: Schema, part: Schema) -> str:
     if key in part.get("required", ()):
         return "required"
     default = field.get("default")
-    if default is None:
+    if default is None or default in ("", {}):
         return ""
     if _reference(field) and isinstance(default, dict):
         return "as below"

@@ -9,7 +9,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from config.door import write_file
-from config.model import Cluster, format_size
+from config.model import Cluster
+from config.values import format_size
 
 SCHEMA = Path(__file__).with_name("cluster.schema.json")
 """The committed copy, which config/cluster.yaml names in its first line."""

@@ -24,23 +24,14 @@ Found = TypeVar("Found", "Brief", "FencingBrief")
 
 
 @dataclass(frozen=True)
-class GuestBrief:
-    """A guest's name and the node that it runs on while both are up."""
-
-    name: str
-    home: str
-
-
-@dataclass(frozen=True)
 class Brief:
-    """Names of this node and its peer, of what they share, and of the guests. first: it is the config's first node."""
+    """Names of this node and its peer, and of what they share. first: it is the config's first node."""
 
     node: str
     peer: str
     first: bool
     resource: str
     volume_group: str
-    guests: tuple[GuestBrief, ...] = ()
 
     @classmethod
     def of(cls, cluster: Cluster, me: Node) -> Brief:
@@ -51,7 +42,6 @@ class Brief:
             first=cluster.is_first(me.name),
             resource=cluster.storage.drbd.resource,
             volume_group=cluster.storage.volume_group,
-            guests=tuple(GuestBrief(guest.name, guest.home) for guest in cluster.guests),
         )
 
     def write(self, path: Path) -> None:
@@ -113,10 +103,7 @@ def read_fencing_brief(path: Path) -> FencingBrief | None:
 def read_brief(path: Path) -> Brief | None:
     """The brief that first boot has left, or None where it has not come that far. Raises NodeError otherwise."""
 
-    def make(raw: dict[str, Any]) -> Brief:
-        return Brief(**{**raw, "guests": tuple(GuestBrief(**guest) for guest in raw["guests"])})
-
-    return _left_by_first_boot(path, make, hint=_REMOVE)
+    return _left_by_first_boot(path, lambda raw: Brief(**raw), hint=_REMOVE)
 
 
 def known(brief: Found | None) -> Found:

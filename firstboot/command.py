@@ -14,6 +14,7 @@ from pathlib import Path
 from config.door import run
 from config.errors import XenpairError
 from firstboot.errors import NodeError
+from firstboot.guests import guest_command
 from firstboot.places import Places
 
 log = logging.getLogger("xenpair")
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     fence.set_defaults(action=_confirm)
 
     _add_split_brain(commands)
+    guest_command.add_to(commands)
 
     fence_peer = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
     fence_peer.add_argument("--until-proven", action="store_true", help="(the unit's) go on where DRBD's handler ended")
@@ -162,7 +164,10 @@ def _storage(arguments: argparse.Namespace) -> int:
     places = Places()
     brief = known(read_brief(places.brief))
     if arguments.direction == "down":
-        storage.take_down(brief)
+        from firstboot.guests import running
+
+        # Also those at home on the peer: where their disks go, they cannot stay.
+        storage.take_down(brief, lambda: running.end_every(brief.volume_group))
         return 0
     reporter = Reporter(places.storage_progress, ("storage",))
     reporter.begin("storage")

@@ -43,3 +43,19 @@ class SplitBrainError(NodeError):
 
 class ReplacementError(NodeError):
     """A new machine cannot take the peer's place now, or not with that config."""
+
+
+class PeerError(NodeError):
+    """The peer does not answer, or not so that it is understood: nothing is known of it, so nothing is done."""
+
+
+class LockedError(NodeError):
+    """Somebody else is at it: says who, doing what, since when."""
+
+
+class GuestError(NodeError):
+    """A guest cannot be had that way."""
+
+
+class HeldError(GuestError):
+    """A guest that should run here has to wait until there is room for it."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from config.door import run
-from config.errors import CommandError
 from firstboot.errors import NodeError, ProbeError
 from firstboot.probe.disks import (
     LSBLK_COLUMNS,
@@ -34,7 +33,6 @@ from firstboot.probe.drbd import (
 from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
 from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
 from firstboot.probe.machine import Machine
-from firstboot.probe.xen import Domain, parse_xl_list
 
 SETTLE_LIMIT = 600.0
 """Seconds; systemd gives a single device 180 of them (systemd-udevd.service(8), event_timeout)."""
@@ -169,14 +167,6 @@ def heartbeat(peer: str) -> HeartbeatState:
     """How heartbeat sees itself and the peer."""
     status = run(["cl_status", "hbstatus"], check=False).stdout
     return parse_node_status(status, run(["cl_status", "nodestatus", peer], check=False).stdout)
-
-
-def domains() -> tuple[Domain, ...] | None:
-    """Running domains, or None where Xen does not answer: that is not the same as none."""
-    try:
-        return parse_xl_list(run(["xl", "list", "-l"], timeout=20).stdout)
-    except CommandError:
-        return None
 
 
 def package_version() -> str:

@@ -32,6 +32,11 @@ class Places:
         return self.at("etc/xenpair/authorized_keys")
 
     @property
+    def files(self) -> Path:
+        """The guests' tarballs, images and kernels that the config names by plain file name, from the seed medium."""
+        return self.at("var/lib/xenpair/files")
+
+    @property
     def journal(self) -> Path:
         """What first boot has begun and finished."""
         return self.at("var/lib/xenpair/journal.jsonl")
@@ -95,3 +100,23 @@ class Places:
     def confirmation(self) -> Path:
         """The administrator's word that the peer is off, until a flight has used it; gone at the next boot."""
         return self.at("run/xenpair/confirmed-off.json")
+
+    @property
+    def groups(self) -> Path:
+        """One empty file for each guest group that this node carries; gone at the next boot."""
+        return self.at("run/xenpair/groups")
+
+    @property
+    def locks(self) -> Path:
+        """One file for each lock that was ever taken; who holds it has it locked (flock(2)); gone at the next boot."""
+        return self.at("run/xenpair/locks")
+
+    @property
+    def bell(self) -> Path:
+        """Wakes the supervisor of the guests."""
+        return self.at("run/xenpair/bell")
+
+    @property
+    def held(self) -> Path:
+        """Guests that this node should run and cannot, and why; gone at the next boot."""
+        return self.at("run/xenpair/held.json")

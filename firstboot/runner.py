@@ -16,6 +16,7 @@ from firstboot.steps import Step, Work, seed
 from firstboot.steps.access import Access
 from firstboot.steps.cluster import Heartbeat
 from firstboot.steps.disks import Disks
+from firstboot.steps.guests import Guests
 from firstboot.steps.identity import Identity
 from firstboot.steps.join import Join
 from firstboot.steps.network import Network
@@ -24,7 +25,7 @@ from firstboot.steps.volumes import Volumes
 
 log = logging.getLogger("xenpair")
 
-STEPS: tuple[type[Step], ...] = (Identity, Network, Access, Disks, Join, Replication, Volumes, Heartbeat)
+STEPS: tuple[type[Step], ...] = (Identity, Network, Access, Disks, Join, Replication, Volumes, Heartbeat, Guests)
 SEED = "seed"
 NAMES: tuple[str, ...] = (SEED, *(step.name for step in STEPS))
 

@@ -6,11 +6,14 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from config.errors import CommandError
 from firstboot import observe, split_brain
 from firstboot.bmc import bmc_of
 from firstboot.brief import Brief, FencingBrief, read_fencing_brief
 from firstboot.errors import BmcError
 from firstboot.fencing import UNIT, awaits_proof, hears_peer, in_flight, read_fencing_progress
+from firstboot.guests import held, xl
+from firstboot.guests.registry import registry
 from firstboot.journal import kept_aside
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
@@ -72,11 +75,16 @@ class FencingStatus:
 
 @dataclass(frozen=True)
 class GuestStatus:
-    """running_on: this node's name, or null where it does not run here or Xen does not answer."""
+    """running_on: this node's name, or null where it does not run here or Xen does not answer.
+
+    `xenpair guest list` asks both nodes. wanted: running or stopped; held: why it has to wait here, or empty.
+    """
 
     name: str
     home: str
     running_on: str | None
+    wanted: str = "running"
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ def health(
     fencing: FencingStatus,
     *,
     parted: bool = False,
+    held: bool = False,
 ) -> Literal["healthy", "degraded", "failed"]:
     """failed: this node cannot serve. degraded: it can, or will by itself, and something is missing. Else healthy."""
     if firstboot == "failed" or parted:
@@ -115,7 +124,7 @@ def health(
         return "failed"
     roles = (drbd.role, drbd.peer_role)
     whole = drbd.both_up_to_date and roles == ("Primary", "Primary") and not drbd.suspended
-    sound = whole and group_seen and heartbeat == "up" and fencing.state in ("ready", "by-hand")
+    sound = whole and group_seen and heartbeat == "up" and fencing.state in ("ready", "by-hand") and not held
     return "healthy" if firstboot == "done" and sound else "degraded"
 
 
@@ -179,17 +188,47 @@ def status_of(brief: Brief, places: Places) -> Status:
     heartbeat = observe.heartbeat(brief.peer)
     fencing = fencing_status(drbd, places)
     parted = split_brain.status(brief, places, drbd)
-    running = {domain.name for domain in observe.domains() or ()} if brief.guests else set()
+    guests = guests_status(brief, places) if group is not None else ()
     return Status(
         node=brief.node,
-        health=health(first_boot.state, drbd, group is not None, heartbeat, fencing, parted=parted.state == "detected"),
+        health=health(
+            first_boot.state,
+            drbd,
+            group is not None,
+            heartbeat,
+            fencing,
+            parted=parted.state == "detected",
+            held=any(guest.held for guest in guests),
+        ),
         firstboot=first_boot,
         drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk, drbd.suspended),
         lvm=LvmStatus(group.name if group else None, group.seqno if group else None),
         heartbeat=HeartbeatStatus(heartbeat),
         fencing=fencing,
         split_brain=parted,
-        guests=tuple(GuestStatus(g.name, g.home, brief.node if g.name in running else None) for g in brief.guests),
+        guests=guests,
+    )
+
+
+def guests_status(brief: Brief, places: Places) -> tuple[GuestStatus, ...]:
+    """All guests, as this node sees them. Raises CommandError, ProbeError."""
+    found = registry(brief.volume_group)
+    if not found:
+        return ()
+    try:
+        here = {domain.name for domain in xl.domains() if not domain.ended}
+    except CommandError:
+        here = set()
+    waiting = held.read(places)
+    return tuple(
+        GuestStatus(
+            guest.name,
+            guest.definition.home,
+            brief.node if guest.name in here else None,
+            guest.definition.wanted,
+            waiting.get(guest.name, ""),
+        )
+        for guest in sorted(found, key=lambda guest: guest.name)
     )
 
 
@@ -231,5 +270,9 @@ def as_text(status: Status) -> str:
         f"  fencing      {status.fencing.state}",
     ]
     lines += [f"               {line}" for line in status.fencing.reason.splitlines()]
-    lines += [f"  guest        {g.name}: home {g.home}, {g.running_on or 'not here'}" for g in status.guests]
+    for guest in status.guests:
+        where = "runs here" if guest.running_on else "stopped" if guest.wanted == "stopped" else "not here"
+        lines.append(
+            f"  guest        {guest.name}: home {guest.home}, {f'held: {guest.held}' if guest.held else where}"
+        )
     return "\n".join(lines)

@@ -127,8 +127,8 @@ def activate(volume_group: str) -> None:
     run(["vgchange", "--activate", "y", volume_group])
 
 
-def take_down(brief: Brief) -> None:
-    """Deactivate, demote, disconnect, detach.
+def take_down(brief: Brief, end_guests: Callable[[], None]) -> None:
+    """Have the guests that are still here ended, deactivate, demote, disconnect, detach.
 
     Raises CommandError where something still uses the storage, StorageError where its I/O is frozen: that ends with the
     power, and the next boot waits for the peer.
@@ -142,6 +142,7 @@ def take_down(brief: Brief) -> None:
         )
     if state.role == "Primary":
         if brief.volume_group in observe.volume_groups():
+            end_guests()
             run(["vgchange", "--activate", "n", brief.volume_group])
         run(["drbdadm", "secondary", brief.resource])
     run(["drbdadm", "down", brief.resource])

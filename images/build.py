@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import secrets
+from config.carried import check_files
 from config.door import write_file
+from config.findings import ConfigError
 from config.loader import Loaded
 from config.model import Cluster
 from images import manifest, namespace, preflight
@@ -39,10 +41,13 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
     """Build what is not there yet, and publish it in out: image, package, manifest.json, SHA256SUMS and seed.img.
 
     cache keeps the layers, and may be shared by builds that run at the same time. Whatever stops a build, no half file
-    stands under a final name, and the next build clears away what it left. Raises BuildError.
+    stands under a final name, and the next build clears away what it left. Raises BuildError, and ConfigError where a
+    file that the config names is not there.
     """
     cluster, store = loaded.cluster, Cache(cache)
     preflight.check_tools()
+    if faults := check_files(loaded):
+        raise ConfigError(faults)
     with locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")):
         _clear_leftovers(store, out, progress)
         inputs = Inputs.of(cluster)

@@ -26,6 +26,11 @@ NAME = "xenpair-firstboot"
 PRIVATE = "usr/lib/xenpair"
 UNITS = "usr/lib/systemd/system"
 STONITH = "usr/lib/stonith/plugins/external"
+GUARDED = (
+    *("lvcreate", "lvremove", "lvextend", "lvresize", "lvreduce", "lvrename", "lvconvert"),
+    *("vgextend", "vgreduce", "vgremove", "vgrename", "vgsplit", "vgmerge"),
+)
+"""Commands of LVM that change what both nodes share: in the PATH before each of them stands templates/guard/lvm."""
 
 _CARRIED = ("config", "firstboot", "templates")
 _COPYRIGHT = f"{NAME} is part of xenpair.\n".encode()
@@ -71,6 +76,8 @@ def payload(repository: Path) -> dict[str, File]:
             found[f"{UNITS}/{below}"] = file
         elif top == "stonith":
             found[f"{STONITH}/{below}"] = file
+        elif top == "guard":
+            found |= {f"usr/local/sbin/{command}": file for command in GUARDED}
         elif top not in ("image", "deb"):
             found[f"{PRIVATE}/templates/{name}"] = file
     return dict(sorted(found.items()))

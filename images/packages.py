@@ -31,6 +31,11 @@ CLUSTER = (
     "resource-agents",
     "ipmitool",
     "nftables",
+    # A guest that boots its own kernel, one that is copied from an image, and what tarballs are packed with.
+    "grub-xen-host",
+    "qemu-utils",
+    "bzip2",
+    "xz-utils",
     "python3",
     "python3-pydantic",
     "python3-jinja2",

@@ -42,6 +42,33 @@ def parse_vgs(text: str) -> tuple[VolumeGroup, ...]:
         raise ProbeError(f"vgs printed what is not its JSON report: {e}: {text[:200]!r}") from e
 
 
+LVS_OPTIONS = "lv_name,lv_uuid,lv_size,lv_tags"
+
+
+@dataclass(frozen=True)
+class LogicalVolume:
+    """A logical volume by its name, and what it is marked with; size in bytes."""
+
+    name: str
+    uuid: str
+    size: int
+    tags: tuple[str, ...]
+
+
+def parse_lvs(text: str) -> tuple[LogicalVolume, ...]:
+    """What `lvs --reportformat json --units b --nosuffix -o LVS_OPTIONS` printed. Raises ProbeError."""
+    try:
+        rows = json.loads(text)["report"][0]["lv"]
+        return tuple(
+            LogicalVolume(
+                row["lv_name"], row["lv_uuid"], int(row["lv_size"]), tuple(filter(None, row["lv_tags"].split(",")))
+            )
+            for row in rows
+        )
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+        raise ProbeError(f"lvs printed what is not its JSON report: {e}: {text[:200]!r}") from e
+
+
 SEGMENTS_OPTIONS = (
     "vg_name,vg_seqno,vg_extent_size,pe_start,pvseg_start,pvseg_size,lv_name,lv_uuid,seg_start_pe,segtype"
 )

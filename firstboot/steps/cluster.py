@@ -1,19 +1,12 @@
-"""The cluster stack: heartbeat on both nodes, each seeing the other.
-
-All that xenpair knows of heartbeat's files and commands is here and in firstboot.probe.heartbeat, so that a second
-stack can take its place.
-"""
+"""The cluster stack on both nodes, each seeing the other."""
 
 from __future__ import annotations
 
 import time
 from typing import ClassVar
 
-from config.door import run
-from firstboot import observe
+from firstboot.stack import stack
 from firstboot.steps import Work
-
-FILES = {"etc/ha.d/ha.cf": 0o644, "etc/ha.d/authkeys": 0o600, "etc/ha.d/haresources": 0o644}
 
 
 class Heartbeat:
@@ -24,12 +17,11 @@ class Heartbeat:
 
     def check(self, work: Work) -> bool:
         """It runs by the config in force, and hears the peer."""
-        return work.node.is_deployed(FILES) and observe.heartbeat(work.node.peer.name) == "up"
+        return work.node.is_deployed(dict(stack().files)) and stack().state(work.node.peer.name) == "up"
 
     def apply(self, work: Work) -> None:
         """Start it, and wait for the peer's."""
-        work.node.deploy(FILES)
-        run(["systemctl", "start", "--no-block", "heartbeat.service"])
-        while observe.heartbeat(work.node.peer.name) != "up":
+        stack().start(work.node)
+        while stack().state(work.node.peer.name) != "up":
             work.waiting(f"heartbeat has not heard {work.node.peer.name} yet")
             time.sleep(1)

@@ -103,9 +103,10 @@ class Campaign:
         first, second = self._names
         for node in self._names:
             self.lab.ssh(
-                first, f"lvcreate --yes --wipesignatures y --size 8M --name {self._volume(node)} {self._group}"
+                first,
+                f"/usr/sbin/lvcreate --yes --wipesignatures y --size 8M --name {self._volume(node)} {self._group}",
             )
-        self.lab.ssh(first, f"lvcreate --yes --wipesignatures y --size 64M --name {SCRATCH} {self._group}")
+        self.lab.ssh(first, f"/usr/sbin/lvcreate --yes --wipesignatures y --size 64M --name {SCRATCH} {self._group}")
         self.lab.ssh(second, f"vgchange --activate y {self._group}")
         self.lab.snapshot("formed")
 

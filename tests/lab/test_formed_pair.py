@@ -108,7 +108,7 @@ def test_what_one_node_writes_the_other_reads(servers: Servers, direction: str) 
     writer, reader = tuple(servers) if direction == "first-to-second" else tuple(servers)[::-1]
     group = writer.cluster.storage.volume_group
     volume = f"{group}/xenpair-verify"
-    writer.ask(f"lvcreate --yes --wipesignatures y --size 8M --name xenpair-verify {group}")
+    writer.ask(f"/usr/sbin/lvcreate --yes --wipesignatures y --size 8M --name xenpair-verify {group}")
     try:
         reader.ask(f"lvchange --activate y {volume}")
         written = writer.ask(
@@ -118,7 +118,7 @@ def test_what_one_node_writes_the_other_reads(servers: Servers, direction: str) 
         assert reader.ask(f"dd if=/dev/{volume} iflag=direct bs=1M count=4 status=none | sha256sum") == written
     finally:
         reader.ask(f"lvchange --activate n {volume}")
-        writer.ask(f"lvremove --yes {volume}; rm -f /run/verify")
+        writer.ask(f"/usr/sbin/lvremove --yes {volume}; rm -f /run/verify")
 
 
 def test_heartbeat_sees_both_nodes(server: Server) -> None:

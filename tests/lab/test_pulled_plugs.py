@@ -96,7 +96,7 @@ def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
     # No effect was doubled: one name for the partition, and one partition of that name on the disk.
     (partuuid,) = {entry["detail"]["partuuid"] for entry in journal if "partuuid" in entry["detail"]}
     assert lab.ssh("xen2", "lsblk -nro PARTUUID /dev/vdb").stdout.split() == [partuuid]
-    lab.ssh("xen1", "lvcreate --yes --wipesignatures y --size 8M --name kept data")
+    lab.ssh("xen1", "/usr/sbin/lvcreate --yes --wipesignatures y --size 8M --name kept data")
     lab.ssh("xen2", "lvchange --activate y data/kept")
 
 
@@ -178,7 +178,7 @@ def content(lab: Lab, node: str, volume: str) -> str:
 def test_a_split_brain_is_frozen_shown_and_settled_by_typed_words(lab: Lab) -> None:
     for volume in ("only1", "only2"):
         # Nothing is written to the new volumes yet.
-        lab.ssh("xen1", f"lvcreate --yes --zero n --wipesignatures n --size 8M --name {volume} data")
+        lab.ssh("xen1", f"/usr/sbin/lvcreate --yes --zero n --wipesignatures n --size 8M --name {volume} data")
         lab.ssh("xen2", f"lvchange --activate y data/{volume}")
     for node in NODES:
         lab.bmc(node, "unreachable")

@@ -90,7 +90,7 @@ class FakeNode:
         shutil.rmtree(self.places.at("run"), ignore_errors=True)
         hostname = self.places.at("etc/hostname")
         self.hostname = hostname.read_text().strip() if hostname.exists() else "debian"
-        self.filtered = self.linked = self.heartbeat = False
+        self.filtered = self.linked = self.heartbeat = self.supervised = False
         self.drbd = UNCONFIGURED
         self.disk.attached = False
         if self.storage_first and self.places.at("etc/drbd.d/xenpair.res").exists():
@@ -131,6 +131,8 @@ class FakeNode:
             "systemctl start --no-block ssh.service": str,
             "systemctl start --no-block xenpair-storage.service": self._storage_up,
             "systemctl start --no-block heartbeat.service": lambda: self._set("heartbeat"),
+            "systemctl start --no-block xenpair-guests.service": lambda: self._set("supervised"),
+            "systemctl is-active --quiet xenpair-guests.service": lambda: (0 if self.supervised else 3, "", ""),
             "systemctl start systemd-networkd.service": lambda: self._set("linked"),
             "networkctl reload": str,
             "nft -f": lambda: self._set("filtered"),

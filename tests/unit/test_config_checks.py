@@ -7,6 +7,7 @@ import pytest
 from config import checks
 from config.findings import ConfigError, Finding
 from config.loader import load
+from tests.unit.guest_faults import GUEST_ERRORS, Case, Change, guest, guests, network
 
 EXAMPLE = Path("config/cluster.yaml").read_text(encoding="utf-8")
 GUEST = "guests: [{name: web01, memory: 512M, disk: 1G, home: xen1}]"
@@ -17,8 +18,6 @@ NODE_2 = "  - name: xen2"
 BMC_1, BMC_2 = (f"bmc: {{address: 192.168.132.24{i}, user: xenpair, password: secret:bmc-xen{i}}}" for i in (1, 2))
 NO_BMC = [(BMC_1, ""), (BMC_2, "")]
 SECOND = EXAMPLE[EXAMPLE.index(NODE_2) : EXAMPLE.index("storage:")]
-
-Change = tuple[str, str]
 
 
 def mutated(*changes: Change) -> str:
@@ -38,20 +37,12 @@ def findings(path: Path, text: str) -> list[Finding]:
         return list(e.findings)
 
 
-def guests(*flow: str) -> Change:
-    return "guests: []", f"guests: [{', '.join(flow)}]"
-
-
-def guest(name: str, memory: str = "64M", disk: str = "64M", home: str = "xen1") -> str:
-    return f"{{name: {name}, memory: {memory}, disk: {disk}, home: {home}}}"
-
-
 def wiped(criterion: str) -> Change:
     return MAC_1, f"{MAC_1}\n    disks: {{backing: {{{criterion}, wipe: true}}}}"
 
 
 # check, changes, YAML path, a piece of the line it is reported at, words of the message
-ERRORS: list[tuple[str, list[Change], str, str, str]] = [
+ERRORS: list[Case] = [
     ("two_nodes", [(SECOND, "")], "nodes", "nodes:", "there are 1"),
     ("two_nodes", [(SECOND, SECOND + SECOND.replace("xen2", "xen3"))], "nodes", "nodes:", "there are 3"),
     ("names", [(NODE_2, "  - name: xen1")], "nodes[1].name", "name: xen1", "already the node name at nodes[0].name"),
@@ -228,8 +219,9 @@ ERRORS: list[tuple[str, list[Change], str, str, str]] = [
         "take 4096M, and a disk of min_size",
     ),
     ("fencing", [(BMC_2, "")], "nodes[1]", NODE_2, "xen2 has no bmc"),
+    *GUEST_ERRORS,
 ]
-WARNINGS: list[tuple[str, list[Change], str, str, str]] = [
+WARNINGS: list[Case] = [
     ("fencing", NO_BMC, "nodes", "nodes:", "no bmc: nothing can be fenced"),
     ("administrators", [], "admin.ssh_keys", "ssh_keys", "nobody will be able to log in"),
     ("heartbeat_warntime", [("warntime: 8", "warntime: 3")], "heartbeat.warntime", "warntime: 3", "two keepalives"),
@@ -244,16 +236,16 @@ WARNINGS: list[tuple[str, list[Change], str, str, str]] = [
 
 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: f"{case[0]}-{case[2]}")
-def test_a_fault_is_reported_at_its_place(case: tuple[str, list[Change], str, str, str], tmp_path: Path) -> None:
+def test_a_fault_is_reported_at_its_place(case: Case, tmp_path: Path) -> None:
     assert_found(case, "error", tmp_path)
 
 
 @pytest.mark.parametrize("case", WARNINGS, ids=lambda case: f"{case[0]}-{case[2]}")
-def test_a_doubt_is_a_warning(case: tuple[str, list[Change], str, str, str], tmp_path: Path) -> None:
+def test_a_doubt_is_a_warning(case: Case, tmp_path: Path) -> None:
     assert_found(case, "warning", tmp_path)
 
 
-def assert_found(case: tuple[str, list[Change], str, str, str], severity: str, tmp_path: Path) -> None:
+def assert_found(case: Case, severity: str, tmp_path: Path) -> None:
     _, changes, path, piece, words = case
     text = mutated(*changes)
     found = [f for f in findings(tmp_path, text) if f.path == path and words in f.problem + f.remedy]
@@ -264,9 +256,7 @@ def assert_found(case: tuple[str, list[Change], str, str, str], severity: str, t
 
 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: f"{case[0]}-{case[2]}")
-def test_one_fault_is_not_reported_by_unrelated_checks(
-    case: tuple[str, list[Change], str, str, str], tmp_path: Path
-) -> None:
+def test_one_fault_is_not_reported_by_unrelated_checks(case: Case, tmp_path: Path) -> None:
     errors = [f for f in findings(tmp_path, mutated(*case[1])) if f.severity == "error"]
     # A node too many repeats every value of a node; a duplicate is one fault in the eyes of two checks at most.
     assert len(errors) <= (10 if case[0] == "two_nodes" else 2), errors
@@ -300,6 +290,16 @@ ALLOWED: list[tuple[str, list[Change]]] = [
     ("one disk is wiped, by its serial", [wiped("serial: data-xen1")]),
     ("a wipe that is not meant", [("min_size: 4G", "min_size: 4G, wipe: false")]),
     ("as much disk as there is", [guests(guest("a", disk="4092M"))]),
+    ("a PV guest", [guests(guest("a", more="type: pv"))]),
+    ("two guests from one file", [guests(*(guest(name, more="install: {image: a.img}") for name in "ab"))]),
+    ("a guest with its own kernel", [guests(guest("a", more="boot: {by: guest}, install: {image: /srv/a.img}"))]),
+    (
+        "a guest with a kernel from the nodes",
+        [guests(guest("a", more="boot: {kernel: vmlinuz, arguments: quiet x=1}"))],
+    ),
+    ("a guest on another network", [guests(network("a", "bridge: br7, address: 10.7.0.9/16, gateway: 10.7.255.254"))]),
+    ("further settings", [guests(guest("a", more="options: {tsc_mode: native, cpus: '0-3,^1'}"))]),
+    ("paths that differ in case", [guests(*(guest(f, more=f"boot: {{kernel: /k/{f}}}") for f in ("a", "b")))]),
 ]
 
 

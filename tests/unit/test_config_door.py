@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.door import run, write_file
-from config.errors import CommandError
+from config.door import copy_file, run, sha256_of, write_file
+from config.errors import CommandError, CopyError
 
 pytestmark = pytest.mark.usefixtures("real_programs")
 
@@ -99,3 +99,37 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(
         write_file(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+class TestCopyFile:
+    """Copies of files that may be too large to be read whole."""
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        source = tmp_path / "source"
+        source.write_bytes(os.urandom((2 << 20) + 7))
+        return source
+
+    def test_a_copy_is_whole_and_has_its_mode(self, source: Path, tmp_path: Path) -> None:
+        target = tmp_path / "there" / "copy"
+        assert copy_file(source, target, sha256=sha256_of(source), mode=0o600)
+        assert target.read_bytes() == source.read_bytes()
+        assert target.stat().st_mode & 0o777 == 0o600
+
+    def test_what_is_there_already_is_not_copied_again(self, source: Path, tmp_path: Path) -> None:
+        target, total = tmp_path / "copy", sha256_of(source)
+        copy_file(source, target, sha256=total)
+        source.unlink()
+        inode = target.stat().st_ino
+        assert not copy_file(source, target, sha256=total)
+        assert target.stat().st_ino == inode
+
+    def test_a_damaged_source_leaves_the_old_file_and_nothing_else(self, source: Path, tmp_path: Path) -> None:
+        target = tmp_path / "there" / "copy"
+        write_file(target, "old")
+        total = sha256_of(source)
+        with source.open("r+b") as f:
+            f.write(b"XXXX")
+        with pytest.raises(CopyError, match=f"source is damaged: its sha256 is .*, and should be {total}"):
+            copy_file(source, target, sha256=total)
+        assert [path.read_text() for path in target.parent.iterdir()] == ["old"]

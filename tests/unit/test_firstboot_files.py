@@ -11,12 +11,15 @@ from config.model import Cluster
 from config.secrets import Secrets
 from firstboot.brief import Brief, both_fresh, read_brief
 from firstboot.errors import NodeError
+from firstboot.heartbeat import Heartbeat
 from firstboot.join.facts import Facts, JoinRecord
 from firstboot.node import NodeNics, ThisNode
 from firstboot.places import Places
 from firstboot.plan.replication import InitialSync
-from firstboot.steps import access, cluster, identity, network, replication
+from firstboot.steps import access, identity, network, replication
 from firstboot.storage import recorded_sync
+
+HEARTBEAT = dict(Heartbeat.files)
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZha2VrZXlmYWtla2V5ZmFrZWtleWZha2VrZXlmYWtl"
 PARTITIONS = {
@@ -71,7 +74,7 @@ def xen2(cluster: Cluster, tmp_path: Path) -> ThisNode:
 
 def test_every_template_of_a_node_belongs_to_a_step_and_renders(xen1: ThisNode) -> None:
     join(xen1)
-    steps = (identity.FILES, network.FILES, access.FILES, replication.FILES, cluster.FILES)
+    steps = (identity.FILES, network.FILES, access.FILES, replication.FILES, HEARTBEAT)
     deployed = {path for files in steps for path in files}
     root = Path(__file__).parents[2] / "templates" / "node"
     assert {str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.j2")} == deployed
@@ -120,7 +123,7 @@ def test_the_drbd_resource_keeps_the_fields_rules(xen1: ThisNode) -> None:
 
 
 def test_files_with_secrets_are_for_root_alone() -> None:
-    for files in (cluster.FILES, replication.FILES):
+    for files in (HEARTBEAT, replication.FILES):
         for path, mode in files.items():
             if path.endswith(("authkeys", ".res")):
                 assert mode == 0o600
@@ -133,11 +136,11 @@ def test_the_packet_filter_lets_replication_in_from_the_peer_on_the_cluster_link
 
 
 def test_a_deployed_file_is_known_by_content_and_mode(xen1: ThisNode) -> None:
-    assert not xen1.is_deployed(cluster.FILES)
-    xen1.deploy(cluster.FILES)
-    assert xen1.is_deployed(cluster.FILES)
+    assert not xen1.is_deployed(HEARTBEAT)
+    xen1.deploy(HEARTBEAT)
+    assert xen1.is_deployed(HEARTBEAT)
     xen1.places.at("etc/ha.d/authkeys").chmod(0o644)
-    assert not xen1.is_deployed(cluster.FILES)
+    assert not xen1.is_deployed(HEARTBEAT)
 
 
 def test_trust_holds_the_peer_to_its_key_and_its_address(xen1: ThisNode) -> None:

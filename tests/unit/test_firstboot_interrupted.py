@@ -125,7 +125,7 @@ def test_a_power_cut_anywhere_doubles_nothing(make: Make, storage_first: bool) -
         assert progress is not None
         resumed_at.add(progress.resumed_at)
     # What `xenpair status` shows.
-    late = {"drbd", "lvm", "heartbeat"}
+    late = {"drbd", "lvm", "heartbeat", "guests"}
     assert resumed_at - {""} == (late if storage_first else {"identity", "network", "access", "disks", "join", *late})
 
 

@@ -119,4 +119,4 @@ def test_a_physical_volume_has_a_signature(captured: Path) -> None:
 
 
 def test_dom0_alone_is_a_list_of_one(captured: Path) -> None:
-    assert [(d.name, d.domid) for d in parse_xl_list((captured / "xl-list-dom0.json").read_text())] == [("Domain-0", 0)]
+    assert [(d.name, d.domid) for d in parse_xl_list((captured / "xl-list-v.txt").read_text())] == [("Domain-0", 0)]

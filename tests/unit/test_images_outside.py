@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from config.door import run
+from config.findings import ConfigError
 from images import disk, manifest, namespace, preflight
 from images.disk import Identity
 from images.errors import BuildError, MirrorError, PreflightError, SpaceError
 from images.jobs import explain
 from images.manifest import Manifest, parse_dpkg_status
-from images.seed import LABEL, read_seed, write_seed
+from images.seed import FILES, LABEL, SUMS, medium_size, read_seed, write_seed
 
+EXAMPLE = (Path(__file__).parents[2] / "config" / "cluster.yaml").read_text()
+GUEST = (
+    "guests: [{name: a, memory: 64M, disk: 64M, home: xen1, install: {tarball: a.tar.gz}, "
+    "boot: {kernel: vmlinuz-6.12.1+deb13-amd64}}]"
+)
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -151,24 +158,24 @@ class TestSeed:
 
     def test_it_holds_what_was_put_in_for_its_owner_only(self, tmp_path: Path) -> None:
         config, out = tmp_path / "my.yaml", tmp_path / "out" / "seed.img"
-        config.write_text("cluster: {}\n")
+        config.write_text(EXAMPLE)
         assert write_seed(config, "join: secret\n", out, authorized_keys="ssh-ed25519 AAAA me\n")
         assert out.stat().st_mode & 0o777 == 0o600
         assert read_seed(out) == {
-            "cluster.yaml": b"cluster: {}\n",
+            "cluster.yaml": EXAMPLE.encode(),
             "secrets.yaml": b"join: secret\n",
             "authorized_keys": b"ssh-ed25519 AAAA me\n",
         }
         assert [path.name for path in out.parent.iterdir()] == ["seed.img"]
 
     def test_it_carries_the_label_that_first_boot_looks_for(self, tmp_path: Path) -> None:
-        (tmp_path / "c").write_text("")
+        (tmp_path / "c").write_text(EXAMPLE)
         write_seed(tmp_path / "c", "", tmp_path / "seed.img")
         assert LABEL.encode() in (tmp_path / "seed.img").read_bytes()[:4096]
 
     def test_the_same_content_is_not_written_again_and_another_is(self, tmp_path: Path) -> None:
         config, out = tmp_path / "c", tmp_path / "seed.img"
-        config.write_text("one")
+        config.write_text(EXAMPLE)
         assert write_seed(config, "s", out)
         inode = out.stat().st_ino
         assert not write_seed(config, "s", out)
@@ -176,9 +183,54 @@ class TestSeed:
         assert write_seed(config, "other", out)
 
     def test_one_that_others_can_read_is_written_again(self, tmp_path: Path) -> None:
-        (tmp_path / "c").write_text("")
+        (tmp_path / "c").write_text(EXAMPLE)
         out = tmp_path / "seed.img"
         write_seed(tmp_path / "c", "s", out)
         out.chmod(0o644)
         assert write_seed(tmp_path / "c", "s", out)
         assert out.stat().st_mode & 0o777 == 0o600
+
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> Path:
+        config = tmp_path / "my.yaml"
+        config.write_text(EXAMPLE.replace("guests: []", GUEST))
+        (tmp_path / "a.tar.gz").write_bytes(b"\r\n" * (3 << 20))
+        (tmp_path / "vmlinuz-6.12.1+deb13-amd64").write_bytes(b"kernel")
+        return config
+
+    def test_it_grows_with_the_files_that_the_config_names(self, config: Path, tmp_path: Path) -> None:
+        out = tmp_path / "seed.img"
+        assert write_seed(config, "s", out)
+        assert out.stat().st_size == 10 << 20
+        for name in ("a.tar.gz", "vmlinuz-6.12.1+deb13-amd64"):
+            run(["mcopy", "-i", out, f"::{FILES}/{name}", tmp_path / "read"])
+            assert (tmp_path / "read").read_bytes() == (tmp_path / name).read_bytes()
+            (tmp_path / "read").unlink()
+
+    def test_its_list_of_sums_is_one_that_sha256sum_checks(self, config: Path, tmp_path: Path) -> None:
+        write_seed(config, "s", tmp_path / "seed.img")
+        (tmp_path / FILES).mkdir()
+        for name in ("a.tar.gz", "vmlinuz-6.12.1+deb13-amd64"):
+            (tmp_path / name).rename(tmp_path / FILES / name)
+        sums = read_seed(tmp_path / "seed.img")[SUMS].decode()
+        assert run(["sha256sum", "-c", "-"], stdin=sums, cwd=tmp_path).stdout.count(": OK\n") == 2
+
+    def test_a_changed_file_is_a_reason_to_write_it_again(self, config: Path, tmp_path: Path) -> None:
+        out = tmp_path / "seed.img"
+        write_seed(config, "s", out)
+        assert not write_seed(config, "s", out)
+        (tmp_path / "a.tar.gz").write_bytes(b"\r\r" * (3 << 20))
+        assert write_seed(config, "s", out)
+
+    def test_a_file_that_does_not_lie_beside_the_config_is_an_error(self, config: Path, tmp_path: Path) -> None:
+        (tmp_path / "a.tar.gz").unlink()
+        with pytest.raises(ConfigError, match=r"install\.tarball: .*a\.tar\.gz does not exist"):
+            write_seed(config, "s", tmp_path / "seed.img")
+        assert not (tmp_path / "seed.img").exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size"), [([], 2 << 20), ([0], 2 << 20), ([1], 4 << 20), ([2 << 20], 6 << 20), ([1 << 30], 1042 << 20)]
+)
+def test_a_medium_has_room_for_the_files_and_their_fat(sizes: list[int], size: int) -> None:
+    assert medium_size(sizes) == size

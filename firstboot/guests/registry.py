@@ -1,0 +1,24 @@
+"""The guests of the pair, as their volumes' tags tell it."""
+
+from __future__ import annotations
+
+from config.door import run
+from firstboot.guests.definition import Guest, from_tags
+from firstboot.probe.lvm import LVS_OPTIONS, LogicalVolume, parse_lvs
+
+
+def registry(volume_group: str) -> tuple[Guest, ...]:
+    """All guests, in the order of LVM. Raises CommandError, and ProbeError for tags that describe no guest."""
+    return guests_of(logical_volumes(volume_group))
+
+
+def logical_volumes(volume_group: str) -> tuple[LogicalVolume, ...]:
+    """All volumes of the group, guests' or not."""
+    options = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", LVS_OPTIONS]
+    return parse_lvs(run(["lvs", *options, volume_group]).stdout)
+
+
+def guests_of(volumes: tuple[LogicalVolume, ...]) -> tuple[Guest, ...]:
+    """Those of the volumes that are guests. Raises ProbeError."""
+    found = ((volume, from_tags(volume.name, volume.tags)) for volume in volumes)
+    return tuple(Guest(definition, volume.size, volume.uuid) for volume, definition in found if definition is not None)

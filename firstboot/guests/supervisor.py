@@ -1,0 +1,181 @@
+"""The supervisor: starts the guests that should run here, and looks after those that have ended.
+
+It is the only one that acts on its own. It asks before each start, under the guest's lock, whether the peer has the
+guest; what it cannot know, it does not start.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from config.errors import CommandError
+from firstboot import observe
+from firstboot.brief import Brief
+from firstboot.errors import GuestError, HeldError, LockedError, PeerError, ProbeError
+from firstboot.guests import groups, held, running, volumes, xl
+from firstboot.guests.bell import Bell
+from firstboot.guests.definition import Definition
+from firstboot.guests.pair import Pair
+from firstboot.guests.registry import registry
+from firstboot.places import Places
+from firstboot.plan.guests import SHORT_LIFE, Bury, Leave, Revive, Start, Step, Sweep, next_guest_step, pause_before
+from firstboot.probe.drbd import DrbdState
+from firstboot.probe.xen import Domain
+
+log = logging.getLogger("xenpair")
+
+ROUND = 20.0
+"""Seconds between two looks where nothing rings."""
+RETRY = 3.0
+"""Seconds until a guest is tried again that could not be dealt with."""
+GLANCE = 1.0
+"""Seconds between two glances at /proc/drbd, which is a file and costs nothing."""
+BELIEVED = 60.0
+"""Seconds for which the peer's word that it has a guest is believed, unless something rings: each question is an SSH
+session, or a message in one."""
+
+
+@dataclass
+class _Life:
+    """What the supervisor remembers of a guest. Times on the monotonic clock."""
+
+    started: float = 0.0
+    short_lives: int = 0
+    not_before: float = 0.0
+    away_until: float = 0.0
+
+
+class Supervisor:
+    """Of one node. pause: what waits between two looks and returns whether something rang."""
+
+    def __init__(self, brief: Brief, places: Places, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._brief, self._places, self._now = brief, places, now
+        self._lives: dict[str, _Life] = {}
+        self._held: dict[str, str] = {}
+        self._said: dict[str, str] = {}
+
+    def run(self) -> None:
+        """For as long as the node is up."""
+        with Bell(self._places) as bell, Pair(self._brief, self._places) as pair:
+            while True:
+                soon = self.look(pair)
+                self._rest(bell, RETRY if soon else ROUND)
+
+    def _rest(self, bell: Bell, seconds: float) -> None:
+        before, deadline = _roles(observe.drbd()), self._now() + seconds
+        while (left := deadline - self._now()) > 0:
+            if bell.wait(min(GLANCE, left)) or _roles(observe.drbd()) != before:
+                for life in self._lives.values():
+                    life.away_until = 0.0
+                return
+
+    def look(self, pair: Pair) -> bool:
+        """Deal with every guest once, the most important first; True where something is to be tried again soon."""
+        drbd = observe.drbd()
+        if drbd.role != "Primary" or drbd.suspended:
+            return True
+        try:
+            guests = [guest.definition for guest in registry(self._brief.volume_group)]
+            domains = xl.domains()
+        except (CommandError, ProbeError) as e:
+            self._say("", f"nothing can be done: {e}")
+            return True
+        self._said.pop("", None)
+        carried = groups.carried(self._places)
+        self._held = {name: why for name, why in self._held.items() if any(guest.name == name for guest in guests)}
+        results = [
+            self._deal_with(pair, guest, domains, carried=guest.home in carried)
+            for guest in sorted(guests, key=lambda guest: (-guest.priority, guest.name))
+        ]
+        self._note_held()
+        return not all(results)
+
+    def _deal_with(self, pair: Pair, guest: Definition, domains: tuple[Domain, ...], *, carried: bool) -> bool:
+        """False where it has to be tried again soon."""
+        step = next_guest_step(guest, domains, carried=carried)
+        life = self._lives.setdefault(guest.name, _Life())
+        if not isinstance(step, Start):
+            self._held.pop(guest.name, None)
+        if isinstance(step, Leave):
+            return True
+        if isinstance(step, Start | Revive) and self._now() < max(life.not_before, life.away_until):
+            return True
+        try:
+            # Our own half of the lock first: whoever is at it from this node is met without a word to the peer.
+            with pair.lock(f"guest/{guest.name}", what=f"supervisor: {type(step).__name__.lower()}", wait=0):
+                self._act(pair, guest.name, step, life)
+        except LockedError:
+            return False
+        except HeldError as e:
+            self._held[guest.name] = e.message
+            self._say(guest.name, f"held: {e.message}")
+            return True
+        except (PeerError, GuestError, CommandError, ProbeError) as e:
+            self._say(guest.name, str(e))
+            life.not_before = self._now() + RETRY
+            return False
+        self._held.pop(guest.name, None)
+        self._said.pop(guest.name, None)
+        return True
+
+    def _act(self, pair: Pair, name: str, before: Step, life: _Life) -> None:
+        """Under the lock: look again, since everything may have changed, and do it if it still has to be done."""
+        found = [guest.definition for guest in registry(self._brief.volume_group) if guest.name == name]
+        if not found:
+            return
+        guest = found[0]
+        carried = guest.home in groups.carried(self._places)
+        step = next_guest_step(guest, xl.domains(), carried=carried)
+        if type(step) is not type(before):
+            return
+        peer = pair.peer() if isinstance(step, Start | Revive) else None
+        if peer is not None and running.here(name, peer.domains()) is not None:
+            life.away_until = self._now() + BELIEVED
+            if isinstance(step, Revive):
+                running.clear(name)
+            return
+        match step:
+            case Start():
+                running.start(pair, guest)
+                life.started = self._now()
+            case Revive():
+                self._count_life(life)
+                running.clear(name)
+                if self._now() >= life.not_before:
+                    running.start(pair, guest)
+                    life.started = self._now()
+                else:
+                    log.warning(
+                        "guests: %s ends again and again: next start in %.0f s", name, life.not_before - self._now()
+                    )
+            case Bury(domid, rest):
+                if rest:
+                    log.info("guests: %s has ended, and its config says that it stays so", name)
+                    volumes.retag(pair, guest, replace(guest, wanted="stopped"))
+                xl.destroy(domid)
+            case Sweep(domid):
+                log.warning("guests: a live migration of %s died and left domain %d here: removed", name, domid)
+                xl.destroy(domid)
+            case Leave():
+                pass
+
+    def _count_life(self, life: _Life) -> None:
+        short = self._now() - life.started < SHORT_LIFE
+        life.short_lives = life.short_lives + 1 if short else 0
+        life.not_before = self._now() + pause_before(life.short_lives - 1 if life.short_lives else 0)
+
+    def _say(self, name: str, what: str) -> None:
+        """Once for each new reason."""
+        if self._said.get(name) != what:
+            self._said[name] = what
+            log.warning("guests: %s%s", f"{name}: " if name else "", what)
+
+    def _note_held(self) -> None:
+        held.write(self._places, self._held)
+
+
+def _roles(drbd: DrbdState) -> tuple[str, str, str, bool]:
+    return drbd.connection, drbd.role, drbd.peer_role, drbd.suspended
