@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from config.errors import CommandError, CopyError
 
@@ -108,17 +108,27 @@ def start(argv: Sequence[str | Path]) -> None:
         raise CommandError(args, None, "", what=f"cannot be started: {e.strerror}") from e
 
 
-def stream(argv: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-    """Start a program whose standard output the caller reads for as long as both live; it reads nothing itself.
+def stream(
+    argv: Sequence[str | Path], *, talk: bool = False, errors: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program whose standard output the caller reads for as long as both live, in a session of its own.
 
-    Raises CommandError when it is missing.
+    talk: the caller writes to its standard input too; errors: where its standard error goes, else nowhere. Raises
+    CommandError when it is missing.
     """
     args = [os.fspath(a) for a in argv]
     log.debug("+ %s |", shlex.join(args))
     nowhere = subprocess.DEVNULL
     try:
         return subprocess.Popen(
-            args, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere, cwd="/", env=_environment()
+            args,
+            stdin=subprocess.PIPE if talk else nowhere,
+            stdout=subprocess.PIPE,
+            stderr=errors or nowhere,
+            cwd="/",
+            env=_environment(),
+            # Ctrl-C is for this process, which then ends the other one in order.
+            start_new_session=True,
         )
     except OSError as e:
         raise CommandError(args, None, "", what=f"cannot be started: {e.strerror}") from e
@@ -142,7 +152,7 @@ def _last_words(process: subprocess.Popen[str]) -> str:
         return ""
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     """Kill a program that was started in a session of its own, with all its children, and reap it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

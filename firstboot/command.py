@@ -15,6 +15,7 @@ from config.door import run
 from config.errors import XenpairError
 from firstboot.errors import NodeError
 from firstboot.guests import guest_command
+from firstboot.logs import log_to_journal
 from firstboot.places import Places
 
 log = logging.getLogger("xenpair")
@@ -189,7 +190,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
     from firstboot import fencing
     from firstboot.brief import known, read_fencing_brief
 
-    _log_to_journal()
+    log_to_journal()
     places = Places()
     fencing.confirm(known(read_fencing_brief(places.fencing)), places, arguments.confirm_peer_is_off, input)
     sys.stdout.write("noted; `xenpair status` shows what comes of it\n")
@@ -200,7 +201,7 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
     from firstboot import fencing
     from firstboot.brief import known, read_brief, read_fencing_brief
 
-    _log_to_journal()
+    log_to_journal()
     places = Places()
     peer = known(read_fencing_brief(places.fencing))
     if arguments.heartbeat is not None:
@@ -227,7 +228,7 @@ def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     from firstboot import fencing
     from firstboot.brief import known, read_fencing_brief
 
-    _log_to_journal()
+    log_to_journal()
     fencing.switch_on(known(read_fencing_brief(Places().fencing)))
     return 0
 
@@ -243,7 +244,7 @@ def _split_brain(arguments: argparse.Namespace) -> int:
     elif arguments.act == "look":
         sys.stdout.write(split_brain.as_json(split_brain.look(brief)) + "\n")
     elif arguments.noticed or arguments.act or arguments.keep:
-        _log_to_journal()
+        log_to_journal()
         if arguments.noticed:
             settlement.notice(brief, places)
         elif arguments.act:
@@ -255,19 +256,6 @@ def _split_brain(arguments: argparse.Namespace) -> int:
         mine, peer = split_brain.both(brief)
         sys.stdout.write((divergence.as_json if arguments.json else divergence.as_text)(mine, peer) + "\n")
     return 0
-
-
-def _log_to_journal() -> None:
-    """What the kernel or heartbeat starts has nobody to read its standard error."""
-    import syslog
-
-    class Syslog(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            level = syslog.LOG_WARNING if record.levelno >= logging.WARNING else syslog.LOG_INFO
-            syslog.syslog(level, record.getMessage())
-
-    syslog.openlog("xenpair", syslog.LOG_PID, syslog.LOG_DAEMON)
-    log.addHandler(Syslog())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from firstboot.guests import peer as peer_session
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
 from firstboot.guests.supervisor import Supervisor
+from firstboot.logs import log_to_journal
 from firstboot.places import Places
 
 
@@ -256,6 +257,7 @@ def capacity(arguments: argparse.Namespace) -> int:
 
 def group(arguments: argparse.Namespace) -> int:
     """The cluster stack's word."""
+    log_to_journal()
     places = Places()
     if arguments.direction == "start":
         groups.carry(places, arguments.group)
@@ -269,6 +271,7 @@ def group(arguments: argparse.Namespace) -> int:
 
 def peer(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """The server behind the peer's session."""
+    log_to_journal()
     places = Places()
     peer_session.serve(places, known(read_brief(places.brief)), sys.stdin, sys.stdout)
     return 0

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from config.door import SYSTEM_PATH, kill_group
-from config.errors import XenpairError
+from config.door import kill_group, stream
+from config.errors import CommandError, XenpairError
 from firstboot.brief import Brief
 from firstboot.errors import NodeError, PeerError
 from firstboot.guests import wire
@@ -55,22 +55,11 @@ class PeerSession:
         self.peer = peer
         self._buffer = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- open for as long as the session
-        environment = {"LANG": "C.UTF-8", "PATH": SYSTEM_PATH, "HOME": os.environ.get("HOME", "/root")}
         try:
-            # Not by the door's run(): a conversation, for as long as this process wants it.
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                env=environment,
-                text=True,
-                # Ctrl-C is for this process, which then says goodbye in order.
-                start_new_session=True,
-            )
-        except OSError as e:
+            self._process = stream(argv, talk=True, errors=self._errors)
+        except CommandError as e:
             self._errors.close()
-            raise PeerError(f"{peer} cannot be asked: {argv[0]}: {e.strerror}") from e
+            raise PeerError(f"{peer} cannot be asked: {e.message}") from e
 
     @classmethod
     def by_ssh(cls, brief: Brief) -> PeerSession:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from config.door import run
+from firstboot.errors import ProbeError
 from firstboot.guests.definition import Guest, from_tags
 from firstboot.probe.lvm import LVS_OPTIONS, LogicalVolume, parse_lvs
 
@@ -10,6 +13,17 @@ from firstboot.probe.lvm import LVS_OPTIONS, LogicalVolume, parse_lvs
 def registry(volume_group: str) -> tuple[Guest, ...]:
     """All guests, in the order of LVM. Raises CommandError, and ProbeError for tags that describe no guest."""
     return guests_of(logical_volumes(volume_group))
+
+
+def legible(volume_group: str, report: Callable[[ProbeError], None]) -> tuple[Guest, ...]:
+    """The same for those who must not be stopped by one volume whose tags make no sense: report is told of each."""
+    found: list[Guest] = []
+    for volume in logical_volumes(volume_group):
+        try:
+            found += guests_of((volume,))
+        except ProbeError as e:
+            report(e)
+    return tuple(found)
 
 
 def logical_volumes(volume_group: str) -> tuple[LogicalVolume, ...]:

@@ -54,6 +54,8 @@ def start(pair: Pair, guest: Definition) -> None:
         raise GuestError(f"{guest.name} is here already ({domain.state})")
     prove_elsewhere_absent(pair, guest.name)
     admit(guest, xl.hypervisor().free_memory, pair.brief.node)
+    # Whoever let its disk grow may have died before this node had heard of it.
+    pair.here.refresh(guest.name)
     # Right before what cannot be undone: the lock may have been lost since it was taken, or the peer may be back.
     pair.verify()
     xl.create(guest, pair.brief.volume_group, pair.places)

@@ -19,7 +19,7 @@ from firstboot.guests import groups, held, running, volumes, xl
 from firstboot.guests.bell import Bell
 from firstboot.guests.definition import Definition
 from firstboot.guests.pair import Pair
-from firstboot.guests.registry import registry
+from firstboot.guests.registry import legible
 from firstboot.places import Places
 from firstboot.plan.guests import SHORT_LIFE, Bury, Leave, Revive, Start, Step, Sweep, next_guest_step, pause_before
 from firstboot.probe.drbd import DrbdState
@@ -49,7 +49,7 @@ class _Life:
 
 
 class Supervisor:
-    """Of one node. pause: what waits between two looks and returns whether something rang."""
+    """Of one node. now: seconds on a clock that nobody sets."""
 
     def __init__(self, brief: Brief, places: Places, *, now: Callable[[], float] = time.monotonic) -> None:
         self._brief, self._places, self._now = brief, places, now
@@ -78,7 +78,7 @@ class Supervisor:
         if drbd.role != "Primary" or drbd.suspended:
             return True
         try:
-            guests = [guest.definition for guest in registry(self._brief.volume_group)]
+            guests = [guest.definition for guest in legible(self._brief.volume_group, lambda e: self._say("*", str(e)))]
             domains = xl.domains()
         except (CommandError, ProbeError) as e:
             self._say("", f"nothing can be done: {e}")
@@ -123,7 +123,7 @@ class Supervisor:
 
     def _act(self, pair: Pair, name: str, before: Step, life: _Life) -> None:
         """Under the lock: look again, since everything may have changed, and do it if it still has to be done."""
-        found = [guest.definition for guest in registry(self._brief.volume_group) if guest.name == name]
+        found = [g.definition for g in legible(self._brief.volume_group, lambda _: None) if g.name == name]
         if not found:
             return
         guest = found[0]
@@ -171,7 +171,7 @@ class Supervisor:
         """Once for each new reason."""
         if self._said.get(name) != what:
             self._said[name] = what
-            log.warning("guests: %s%s", f"{name}: " if name else "", what)
+            log.warning("guests: %s%s", f"{name}: " if name.strip("*") else "", what)
 
     def _note_held(self) -> None:
         held.write(self._places, self._held)

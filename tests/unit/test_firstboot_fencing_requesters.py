@@ -54,7 +54,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     Brief("xen1", "xen2", True, "r0", "data").write(places.brief)
     FencingBrief("xen2", 0, power_on=True, bmc=None).write(places.fencing)
     monkeypatch.setattr(command, "Places", lambda: places)
-    monkeypatch.setattr(command, "_log_to_journal", lambda: None)
+    monkeypatch.setattr(command, "log_to_journal", lambda: None)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     return places
 

@@ -14,7 +14,7 @@ from config.errors import CommandError
 from firstboot import observe
 from firstboot.brief import Brief
 from firstboot.errors import LockedError, PeerError
-from firstboot.guests import groups, held, running, supervisor, volumes, xl
+from firstboot.guests import groups, held, supervisor, volumes, xl
 from firstboot.guests.definition import Definition, Guest
 from firstboot.guests.pair import Pair
 from firstboot.guests.supervisor import BELIEVED, RETRY, Supervisor
@@ -35,7 +35,7 @@ class World:
 
     places: Places
     guests: dict[str, Definition] = field(default_factory=dict)
-    here: dict[str, Domain] = field(default_factory=dict)
+    running: dict[str, Domain] = field(default_factory=dict)
     peers: list[str] | None = field(default_factory=list)
     drbd: DrbdState = CONNECTED
     free: int = 1024 * MIB
@@ -45,6 +45,10 @@ class World:
     clock: float = 1000.0
     mute: bool = False
     brief: Brief = BRIEF
+
+    @property
+    def here(self) -> World:
+        return self
 
     @contextmanager
     def lock(self, name: str, *, what: str, wait: float) -> Iterator[None]:
@@ -56,6 +60,9 @@ class World:
 
     def verify(self) -> None:
         pass
+
+    def refresh(self, volume: str) -> None:
+        assert volume in self.guests
 
     def peer(self) -> World:
         self.asked += 1
@@ -69,15 +76,15 @@ class World:
 
     def create(self, guest: Definition, *_: Any) -> None:
         self.created.append(guest.name)
-        self.here[guest.name] = Domain(guest.name, 10 + len(self.created), guest.memory // MIB, 1, "running")
+        self.running[guest.name] = Domain(guest.name, 10 + len(self.created), guest.memory // MIB, 1, "running")
         self.free -= guest.memory
 
     def ends(self, name: str, reason: int) -> None:
-        self.here[name] = replace(self.here[name], state="shutdown", reason=reason)
+        self.running[name] = replace(self.running[name], state="shutdown", reason=reason)
 
     def destroy(self, domid: int) -> None:
-        self.free += sum(domain.memory for domain in self.here.values() if domain.domid == domid) * MIB
-        self.here = {name: domain for name, domain in self.here.items() if domain.domid != domid}
+        self.free += sum(domain.memory for domain in self.running.values() if domain.domid == domid) * MIB
+        self.running = {name: domain for name, domain in self.running.items() if domain.domid != domid}
 
     def retag(self, _: Any, old: Definition, new: Definition) -> None:
         assert self.guests[old.name] == old
@@ -86,7 +93,7 @@ class World:
     def own_domains(self) -> tuple[Domain, ...]:
         if self.mute:
             raise CommandError(["xl", "list", "-v"], None, "", what="no end after 60 s, killed")
-        return tuple(self.here.values())
+        return tuple(self.running.values())
 
 
 @pytest.fixture
@@ -94,10 +101,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(Places(tmp_path), {"web01": WEB})
     groups.carry(world.places, "xen1")
     monkeypatch.setattr(observe, "drbd", lambda: world.drbd)
-    for module in (supervisor, running):
-        monkeypatch.setattr(
-            module, "registry", lambda _: tuple(Guest(one, 8 * MIB, "u") for one in world.guests.values())
-        )
+    monkeypatch.setattr(
+        supervisor, "legible", lambda *_: tuple(Guest(one, 8 * MIB, "u") for one in world.guests.values())
+    )
     monkeypatch.setattr(xl, "domains", world.own_domains)
     monkeypatch.setattr(xl, "create", world.create)
     monkeypatch.setattr(xl, "destroy", world.destroy)
@@ -223,7 +229,7 @@ def test_a_guest_that_was_shut_down_from_inside_and_may_stay_so_is_noted_as_stop
     look(guardian, world)
     world.ends("web01", 0)
     look(guardian, world)
-    assert world.here == {}
+    assert world.running == {}
     assert world.guests["web01"].wanted == "stopped"
     look(guardian, world)
     assert world.created == ["web01"]
@@ -236,17 +242,17 @@ def test_what_ended_here_while_it_runs_on_the_peer_is_removed_and_not_started(
     world.ends("web01", 2)
     world.peers = ["web01"]
     look(guardian, world)
-    assert world.here == {}
+    assert world.running == {}
     assert world.created == ["web01"]
 
 
 def test_leftovers_of_a_dead_migration_are_removed_under_the_lock_alone(guardian: Supervisor, world: World) -> None:
-    world.here["web01--incoming"] = Domain("web01--incoming", 5, 256, 1, "paused")
+    world.running["web01--incoming"] = Domain("web01--incoming", 5, 256, 1, "paused")
     world.peers = ["web01"]
     world.locked.add("guest/web01")
     look(guardian, world)
-    assert world.here
+    assert world.running
     world.locked.clear()
     look(guardian, world)
-    assert world.here == {}
+    assert world.running == {}
     assert world.created == []
