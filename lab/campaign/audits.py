@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from lab.guest import Entry
 
 _CHANGE = re.compile(r"\b(role|peer|conn|disk|pdsk|susp)\( (\S+) -> (\S+) \)")
 _BOOT = re.compile(r"^-- Boot |\bkernel: Linux version \d")
@@ -61,6 +64,24 @@ def unproven(log: str) -> list[str]:
             found.append(line.strip())
         if released and not (view.conn in _TALKS or view.fenced):
             found.append(line.strip())
+    return found
+
+
+def ran_twice(entries: Sequence[Entry]) -> list[str]:
+    """Places in a guest's diary where two boots of it have written at the same time.
+
+    Each boot appends to what it finds: one that comes back after another, or meets what it has not written itself, was
+    not alone.
+    """
+    found, last, over = [], "", set()
+    for entry in entries:
+        if entry.boot != last:
+            if entry.boot in over:
+                found.append(f"boot {entry.boot} writes entry {entry.at} after boot {last} has begun")
+            over.add(last)
+            last = entry.boot
+        if entry.collision:
+            found.append(f"boot {entry.boot} found entry {entry.at} written by somebody else")
     return found
 
 

@@ -18,6 +18,7 @@ from lab.campaign.scene import POLL, SCRATCH, Scene
 from lab.campaign.writers import Writer, longest_pause
 from lab.console import Stage
 from lab.errors import LabError
+from lab.guest import ask, diary, read_diary
 from lab.pair import Lab
 
 HEALTH_LIMIT = 900.0
@@ -28,6 +29,8 @@ SAME_FILES = "/etc/ha.d/authkeys /etc/ha.d/haresources /etc/hosts /etc/drbd.d/xe
 """What first boot has rendered and both nodes have alike."""
 LOG = "journalctl --identifier kernel --identifier xenpair --boot all --output short-monotonic --no-hostname --quiet"
 """What DRBD has told of its state, and fencing of its proofs, in all boots."""
+GUEST_LIMIT = 300.0
+"""Seconds for a guest to be taken over, and to boot, after the pair is healthy again."""
 VERIFY_LIMIT = 300.0
 """Seconds to compare both sides of the lab's small disks under emulation."""
 
@@ -87,6 +90,7 @@ class Campaign:
         self._say = say
         self._names = [node.name for node in lab.state().cluster.nodes]
         self._group = lab.state().cluster.storage.volume_group
+        self._guests = lab.state().cluster.guests
         self._resource = lab.state().cluster.storage.drbd.resource
 
     def prepare(self) -> None:
@@ -100,6 +104,7 @@ class Campaign:
         for node in self._names:
             scene = Scene(self.lab, Random(), self._say)  # noqa: S311
             scene.wait(f"{node} is healthy", HEALTH_LIMIT, partial(self._healthy, node), poll=3)
+        self._wait_guests(Scene(self.lab, Random(), self._say))  # noqa: S311
         first, second = self._names
         for node in self._names:
             self.lab.ssh(
@@ -131,6 +136,7 @@ class Campaign:
             self._wait_healthy(scene)
             if scene.struck_at is not None:
                 outcome.recovered = time.monotonic() - scene.struck_at
+            self._wait_guests(scene)
             outcome.findings += self._audit(writers)
         except XenpairError as e:
             outcome.findings.append(f"{e} ({self._standing(scene)})")
@@ -161,6 +167,31 @@ class Campaign:
             "both are healthy", deadline - time.monotonic(), lambda: all(map(self._healthy, self._names)), poll=3
         )
 
+    def _wait_guests(self, scene: Scene) -> None:
+        """Until every guest of the config answers, from wherever it runs."""
+        for guest in self._guests:
+            command = ask(str(guest.network.address))
+            scene.wait(
+                f"{guest.name} answers",
+                GUEST_LIMIT,
+                lambda command=command, name=guest.name: any(  # type: ignore[misc]
+                    self.lab.ssh(node, command, check=False).stdout.startswith(f"{name} ") for node in self._names
+                ),
+                poll=2,
+            )
+
+    def _audit_guests(self) -> list[str]:
+        """Each guest runs on one node, and its diary knows of no second one."""
+        found = []
+        running = [self.lab.ssh(node, "xl list | awk 'NR > 2 {print $1}'").stdout.split() for node in self._names]
+        for guest in self._guests:
+            on = [node for node, names in zip(self._names, running, strict=True) if guest.name in names]
+            if len(on) != 1:
+                found.append(f"{guest.name} runs on {' and '.join(on) or 'no node'}")
+            text = self.lab.ssh(self._names[0], read_diary(self._group, guest.name), check=False).stdout
+            found += [f"{guest.name} ran twice at once: {line}" for line in audits.ran_twice(diary(text))]
+        return found
+
     def _healthy(self, node: str) -> bool:
         try:
             return self.lab.ssh(node, "xenpair status --json", check=False).returncode == 0
@@ -189,7 +220,7 @@ class Campaign:
             found += [f"{node}, no consent, no proof: {line}" for line in audits.unproven(account.log)]
         if len({account.rendered for account in accounts}) > 1:
             found.append("the rendered files differ: " + " / ".join(account.rendered for account in accounts))
-        return [*found, *self._verify()]
+        return [*found, *self._audit_guests(), *self._verify()]
 
     def _account(self, writers: Sequence[Writer], node: str) -> _Account:
         return _Account(

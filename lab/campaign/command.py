@@ -13,8 +13,8 @@ from lab.campaign.campaign import Campaign, Outcome, schedule
 from lab.campaign.catalogue import CATALOGUE
 from lab.campaign.report import summary, table
 from lab.errors import LabError
+from lab.guest import write_guest_config
 from lab.pair import Lab, directory
-from lab.small import write_small_config
 
 
 def run_campaign(config: Path, out: Path, name: str, *, seed: str, rounds: int, first: int, names: str) -> int:
@@ -68,14 +68,14 @@ def keep(lab: Lab, number: int) -> Path:
 
 
 def _opened(where: Path, config: Path, image: Path) -> Lab:
-    """The campaign's lab, on small disks."""
+    """The campaign's lab, on small disks, with two guests."""
     if not image.exists():
         raise LabError(f"{image} is not there", hint="`invoke build-image` makes it")
     where.parent.mkdir(exist_ok=True)
-    small = write_small_config(config, where.with_suffix(".yaml"))
-    lab = Lab.prepare(where, small, image, secrets_dir=config.parent / "secrets")
+    with_guests = write_guest_config(config, where.with_name(f"{where.name}-config"))
+    lab = Lab.prepare(where, with_guests, image, secrets_dir=config.parent / "secrets")
     if lab.state().boots and "formed" not in lab.state().snapshots:
         # Interrupted while it formed: its nodes are neither fresh nor a pair.
         lab.reset()
-        lab = Lab.prepare(where, small, image, secrets_dir=config.parent / "secrets")
+        lab = Lab.prepare(where, with_guests, image, secrets_dir=config.parent / "secrets")
     return lab

@@ -19,8 +19,9 @@ from config.loader import load
 from config.model import Cluster, Node
 from images.build import build_image
 from images.progress import Progress
+from lab.guest import write_guest_config
 from lab.machine import Firmware
-from lab.pair import Lab
+from lab.pair import Lab, directory
 from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cluster-hosts", default="", help="the two booted nodes, in the config's order: root@ADDRESS,root@ADDRESS"
     )
+    group.addoption("--lab", default="", help="a lab whose pair is formed already, and stays as the tests leave it")
     group.addoption("--cluster-ssh-config", default=None, help="ssh_config through which they are reached")
     group.addoption("--cluster-config", default=str(PROJECT / "config" / "cluster.yaml"), help="the config they run")
 
@@ -93,6 +95,12 @@ def small_config_file(config_file: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def guest_config_file(config_file: Path) -> Path:
+    """The same with two guests."""
+    return write_guest_config(config_file, PROJECT / ".lab" / "test-config")
+
+
+@pytest.fixture(scope="session")
 def image(config_file: Path) -> Path:
     """The built image; a build with nothing changed does no work."""
     artifacts = build_image(
@@ -146,12 +154,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
     """The lab's pair on BIOS firmware, formed from nothing by its first boot; None for hosts that are not the lab's."""
+    if name := pytestconfig.getoption("--lab"):
+        yield Lab(directory(name))
+        return
     if pytestconfig.getoption("--cluster-hosts"):
         yield None
         return
     lab = fresh_lab(
         FORMED_LAB,
-        request.getfixturevalue("small_config_file"),
+        request.getfixturevalue("guest_config_file"),
         request.getfixturevalue("image"),
         "bios",
         request.getfixturevalue("config_file").parent / "secrets",
