@@ -66,11 +66,11 @@ def wait_for(what: str, happened: Callable[[], Any], limit: float = LIMIT) -> An
     return found
 
 
-def wait_new_boot(lab: Lab, name: str, address: str, old: str, limit: float = LIMIT, node: str = XEN2) -> str:
+def wait_new_boot(lab: Lab, name: str, address: str, old: str, limit: float = LIMIT) -> str:
     """Until it answers as another boot than before; which one."""
 
     def fresh() -> str:
-        found = answer(lab, name, address, node)
+        found = answer(lab, name, address)
         return found[0] if found and found[0] != old else ""
 
     return str(wait_for(f"{name} answers anew", fresh, limit))
