@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench.build import measure_builds
 from bench.forming import measure_forming
+from bench.guests import measure_guests
 from bench.rows import Row, table
 from config.errors import XenpairError
 from images.progress import Progress
@@ -19,8 +20,8 @@ class BenchError(XenpairError):
 
 
 def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
-    """Measure what is named in only (build, lab), and print a table. Raises BenchError for another name."""
-    known = ("build", "lab")
+    """Measure what is named in only (build, lab, guests), and print a table. Raises BenchError for another name."""
+    known = ("build", "lab", "guests")
     for name in only:
         if name not in known:
             raise BenchError(f"there is no measurement {name!r}", hint=f"there are {', '.join(known)}")
@@ -29,4 +30,6 @@ def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
         rows += measure_builds(config, cache, Progress())
     if "lab" in only:
         rows += measure_forming(config, cache, out)
+    if "guests" in only:
+        rows += measure_guests(config, cache, out)
     Console().print(table(rows))

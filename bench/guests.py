@@ -1,0 +1,113 @@
+"""What a guest's users notice: how long it is away when its node dies, and for how long a live migration silences it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from bench.rows import Row
+from config.loader import load
+from images.build import build_image
+from images.progress import Progress
+from lab.errors import LabError
+from lab.guest import GUESTS, RAMDISK, ask, write_guest_config
+from lab.pair import Lab
+
+OURS_LIMIT = 5.0
+"""Seconds between the proof, or the death, whichever is later, and the end of xl create: the share that is ours."""
+ANSWER_LIMIT = 600.0
+MIGRATED, MIGRATED_AT = "bench01", "192.168.132.70/24"
+STAGES = {
+    "DRBD has noticed": r"kernel: .*conn\( Connected -> NetworkFailure",
+    "heartbeat has declared it dead": r"heartbeat.*node \S+: is dead",
+    "it is proven off": r"fencing: proven: \S+ is off|fence-peer helper returned 7",
+    "its group is handed over": r"this node carries the guests of",
+    "its guest is started": rf"guests: {next(iter(GUESTS))} is started",
+}
+"""By their traces in the survivor's journal, in the order in which they are expected."""
+
+
+def measure_guests(config: Path, cache: Path, out: Path) -> list[Row]:
+    """A live migration, then a power cut. Raises BuildError, LabError, NotFormedError, CommandError."""
+    build_image(load(config), out, ["qcow2"], cache=cache, progress=Progress())
+    scratch = Path(tempfile.mkdtemp(dir=cache, prefix="bench-"))
+    try:
+        with_guests = write_guest_config(config, scratch / "config", cache=cache)
+        with Lab.prepare(
+            scratch / "pair", with_guests, out / "xenpair.qcow2", secrets_dir=config.parent / "secrets"
+        ) as lab:
+            lab.up()
+            return [*migration(lab), *failover(lab)]
+    finally:
+        shutil.rmtree(scratch)
+
+
+def migration(lab: Lab) -> list[Row]:
+    """Of a guest of 256 MiB, pinged ten times a second from the node that it goes to."""
+    first, second = (node.name for node in lab.state().cluster.nodes)
+    words = f"--home {first} --memory 256M --disk 8M --ramdisk {RAMDISK} --address {MIGRATED_AT}"
+    lab.ssh(first, f"xenpair guest create {MIGRATED} {words} --option tsc_mode=native", timeout=ANSWER_LIMIT)
+    _wait_answer(lab, second, MIGRATED_AT)
+    log = "/run/bench-ping"
+    address = MIGRATED_AT.partition("/")[0]
+    lab.ssh(second, f"setsid sh -c 'exec timeout 600 ping -n -D -i 0.1 {address}' >{log} 2>&1 </dev/null &")
+    begun = time.monotonic()
+    lab.ssh(first, f"xenpair guest migrate {MIGRATED}", timeout=ANSWER_LIMIT)
+    took = time.monotonic() - begun
+    _wait_answer(lab, second, MIGRATED_AT)
+    seen = lab.ssh(second, f"pkill -INT -f 'ping -n -D -i 0.1 {address}'; sleep 1; cat {log}", check=False).stdout
+    rows = [Row("live migration of 256 MiB", took), Row("  its longest silence", longest_silence(seen))]
+    lab.ssh(second, f"xenpair guest stop {MIGRATED} && echo {MIGRATED} | xenpair guest delete {MIGRATED}")
+    return rows
+
+
+def longest_silence(pings: str) -> float:
+    """Seconds between two replies that `ping -D` has printed. Raises LabError where there are not two."""
+    times = [float(stamp) for stamp in re.findall(r"^\[(\d+\.\d+)\] \d+ bytes from", pings, re.MULTILINE)]
+    gaps = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    if not gaps:
+        raise LabError(f"the guest was never heard: {pings[-200:]!r}")
+    return max(gaps)
+
+
+def failover(lab: Lab) -> list[Row]:
+    """From the power cut of the first node to its guest's first answer from the second, by the second one's clock."""
+    first, second = (node.name for node in lab.state().cluster.nodes)
+    address = next(iter(GUESTS.values()))[1]
+    _wait_answer(lab, second, address)
+    cut = float(lab.ssh(second, "date +%s.%N").stdout)
+    lab.kill(first)
+    # Nothing answers for it from now on until the other node has started it.
+    waiting = f"while sleep 0.2; do {ask(address)} >/dev/null 2>&1 && break; done; date +%s.%N"
+    answered = float(lab.ssh(second, waiting, timeout=ANSWER_LIMIT).stdout)
+    journal = lab.ssh(second, f"journalctl --output short-unix --no-hostname --quiet --since @{int(cut)}").stdout
+    times = stages(journal, cut)
+    rows = [Row(f"power cut: {what}", at) for what, at in times.items()]
+    rows.append(Row("power cut: its guest answers", answered - cut))
+    needed = max(times["heartbeat has declared it dead"], times["it is proven off"])
+    rows.append(Row("  of that ours", times["its guest is started"] - needed, OURS_LIMIT))
+    return rows
+
+
+def stages(journal: str, cut: float) -> dict[str, float]:
+    """Seconds after the cut at which each stage first shows in a journal with Unix times. Raises LabError."""
+    found: dict[str, float] = {}
+    for line in journal.splitlines():
+        stamp, _, text = line.partition(" ")
+        for what, pattern in STAGES.items():
+            if what not in found and re.search(pattern, text):
+                found[what] = float(stamp) - cut
+    if missing := [what for what in STAGES if what not in found]:
+        raise LabError(f"the survivor's journal does not show: {', '.join(missing)}")
+    return dict(sorted(found.items(), key=lambda stage: stage[1]))
+
+
+def _wait_answer(lab: Lab, node: str, address: str) -> None:
+    deadline = time.monotonic() + ANSWER_LIMIT
+    while not lab.ssh(node, ask(address), check=False).stdout.strip():
+        if time.monotonic() > deadline:
+            raise LabError(f"{address} does not answer within {ANSWER_LIMIT:.0f} s")
+        time.sleep(1)
