@@ -1,4 +1,4 @@
-"""What a guest's users notice: how long it is away when its node dies, and for how long a live migration silences it."""
+"""What users notice: how long a guest is away when its node dies, and how long a live migration silences it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from bench.rows import Row
@@ -67,7 +68,7 @@ def migration(lab: Lab) -> list[Row]:
 def longest_silence(pings: str) -> float:
     """Seconds between two replies that `ping -D` has printed. Raises LabError where there are not two."""
     times = [float(stamp) for stamp in re.findall(r"^\[(\d+\.\d+)\] \d+ bytes from", pings, re.MULTILINE)]
-    gaps = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in pairwise(times)]
     if not gaps:
         raise LabError(f"the guest was never heard: {pings[-200:]!r}")
     return max(gaps)
