@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from config.errors import CommandError
+from config.errors import CommandError, XenpairError
 from firstboot import observe
 from firstboot.brief import Brief
-from firstboot.errors import GuestError, HeldError, LockedError, PeerError, ProbeError
+from firstboot.errors import HeldError, LockedError, ProbeError
 from firstboot.guests import groups, held, running, volumes, xl
 from firstboot.guests.bell import Bell
 from firstboot.guests.definition import Definition
@@ -113,7 +113,7 @@ class Supervisor:
             self._held[guest.name] = e.message
             self._say(guest.name, f"held: {e.message}")
             return True
-        except (PeerError, GuestError, CommandError, ProbeError) as e:
+        except XenpairError as e:
             self._say(guest.name, str(e))
             life.not_before = self._now() + RETRY
             return False
