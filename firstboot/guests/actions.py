@@ -273,7 +273,13 @@ def peer(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """The server behind the peer's session."""
     log_to_journal()
     places = Places()
-    peer_session.serve(places, known(read_brief(places.brief)), sys.stdin, sys.stdout)
+    brief = known(read_brief(places.brief))
+
+    def start_it(name: str) -> None:
+        with Pair(brief, places) as pair:
+            verbs.start_for_peer(pair, name)
+
+    peer_session.serve(places, brief, sys.stdin, sys.stdout, start_it)
     return 0
 
 

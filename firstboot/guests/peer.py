@@ -158,10 +158,16 @@ class _Args:
         return found
 
 
+def _start_nothing(guest: str) -> None:
+    raise NodeError(f"{guest} is not started: nothing is, in this session")
+
+
 class Server:
     """The answering end, for one session."""
 
-    def __init__(self, places: Places, brief: Brief, side: LocalSide) -> None:
+    def __init__(
+        self, places: Places, brief: Brief, side: LocalSide, start: Callable[[str], None] = _start_nothing
+    ) -> None:
         self._places, self._brief = places, brief
         self._halves: dict[str, Half] = {}
         self._answers: dict[str, Callable[[_Args], object]] = {
@@ -175,7 +181,7 @@ class Server:
             "has_bridge": lambda args: side.has_bridge(args.text("name")),
             "carried": lambda _: side.carried(),
             "ring": lambda _: side.ring(),
-            "start": lambda args: side.start(self._locked(args.text("name"))),
+            "start": lambda args: start(self._locked(args.text("name"))),
             "clear_transit": lambda args: side.clear_transit(self._locked(args.text("name"))),
             "lock": self._lock,
             "unlock": self._unlock,
@@ -212,11 +218,16 @@ class Server:
         return guest
 
 
-def serve(places: Places, brief: Brief, stdin: TextIO, stdout: TextIO) -> None:
-    """Answer until the other end has nothing more to ask, or is gone; then every lock is free."""
+def serve(
+    places: Places, brief: Brief, stdin: TextIO, stdout: TextIO, start: Callable[[str], None] = _start_nothing
+) -> None:
+    """Answer until the other end has nothing more to ask, or is gone; then every lock is free.
+
+    start: starts a guest for the other end, which holds its lock.
+    """
     if isinstance(stdin, io.TextIOWrapper):
         stdin.reconfigure(errors="replace")
-    server = Server(places, brief, LocalSide(brief, places))
+    server = Server(places, brief, LocalSide(brief, places), start)
     try:
         while line := stdin.readline(wire.LINE_LIMIT):
             stdout.write(server.answer(line))

@@ -110,14 +110,6 @@ class LocalSide:
         """Wake the supervisor."""
         bell.ring(self._places)
 
-    def start(self, name: str) -> None:
-        """Start a guest for the other node, which holds its lock. Raises GuestError, HeldError, PeerError too."""
-        from firstboot.guests import verbs  # noqa: PLC0415 -- verbs are made of sides
-        from firstboot.guests.pair import Pair  # noqa: PLC0415
-
-        with Pair(self._brief, self._places) as pair:
-            verbs.start_for_peer(pair, name)
-
     def clear_transit(self, name: str) -> None:
         """Remove what a live migration to here has left half-made, for the other node, which holds the guest's lock."""
         from firstboot.guests import xl  # noqa: PLC0415

@@ -114,11 +114,8 @@ def test_the_peers_errors_say_whose_they_are_and_only_answers_keep_their_kind(
 def test_a_guest_is_started_for_the_peer_only_under_its_lock(tmp_path: Path) -> None:
     started: list[str] = []
 
-    class Side(LocalSide):
-        def start(self, name: str) -> None:
-            started.append(name)
-
-    session = rig.InProcess(server(tmp_path, Side(XEN2, Places(tmp_path))))
+    places = Places(tmp_path)
+    session = rig.InProcess(Server(places, XEN2, LocalSide(XEN2, places), started.append))
     side = PeerSide(session)  # type: ignore[arg-type]
     with pytest.raises(PeerError, match="guest/web01 is not held in this session"):
         side.start("web01")
