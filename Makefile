@@ -28,7 +28,7 @@ check: deps
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q tests/unit
+	$(VENV)/bin/pytest -q --numprocesses auto tests/unit
 
 test: check
 	$(VENV)/bin/pytest -q tests/model
