@@ -54,14 +54,16 @@ def migration(lab: Lab) -> list[Row]:
     _wait_answer(lab, second, MIGRATED_AT)
     log = "/run/bench-ping"
     address = MIGRATED_AT.partition("/")[0]
-    lab.ssh(second, f"setsid sh -c 'exec timeout 600 ping -n -D -i 0.1 {address}' >{log} 2>&1 </dev/null &")
+    pinging = f"echo $$ >{log}.pid; exec timeout {ANSWER_LIMIT:.0f} ping -n -D -i 0.1 {address}"
+    lab.ssh(second, f"setsid sh -c '{pinging}' >{log} 2>&1 </dev/null &")
     begun = time.monotonic()
     lab.ssh(first, f"xenpair guest migrate {MIGRATED}", timeout=ANSWER_LIMIT)
     took = time.monotonic() - begun
     _wait_answer(lab, second, MIGRATED_AT)
-    seen = lab.ssh(second, f"pkill -INT -f 'ping -n -D -i 0.1 {address}'; sleep 1; cat {log}", check=False).stdout
+    seen = lab.ssh(second, f"kill $(cat {log}.pid); cat {log}").stdout
     rows = [Row("live migration of 256 MiB", took), Row("  its longest silence", longest_silence(seen))]
-    lab.ssh(second, f"xenpair guest stop {MIGRATED} && echo {MIGRATED} | xenpair guest delete {MIGRATED}")
+    gone = f"xenpair guest stop {MIGRATED} && echo {MIGRATED} | xenpair guest delete {MIGRATED}"
+    lab.ssh(second, gone, timeout=ANSWER_LIMIT)
     return rows
 
 
@@ -82,7 +84,7 @@ def failover(lab: Lab) -> list[Row]:
     cut = float(lab.ssh(second, "date +%s.%N").stdout)
     lab.kill(first)
     # Nothing answers for it from now on until the other node has started it.
-    waiting = f"while sleep 0.2; do {ask(address)} >/dev/null 2>&1 && break; done; date +%s.%N"
+    waiting = f"until {ask(address, 'who')} 2>/dev/null | grep -q .; do sleep 0.2; done; date +%s.%N"
     answered = float(lab.ssh(second, waiting, timeout=ANSWER_LIMIT).stdout)
     journal = lab.ssh(second, f"journalctl --output short-unix --no-hostname --quiet --since @{int(cut)}").stdout
     times = stages(journal, cut)
@@ -108,7 +110,7 @@ def stages(journal: str, cut: float) -> dict[str, float]:
 
 def _wait_answer(lab: Lab, node: str, address: str) -> None:
     deadline = time.monotonic() + ANSWER_LIMIT
-    while not lab.ssh(node, ask(address), check=False).stdout.strip():
+    while not lab.ssh(node, ask(address, "who"), check=False).stdout.strip():
         if time.monotonic() > deadline:
             raise LabError(f"{address} does not answer within {ANSWER_LIMIT:.0f} s")
         time.sleep(1)

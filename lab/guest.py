@@ -1,7 +1,8 @@
 """The lab's guest: a ramdisk of busybox and two drivers, which boots in seconds under emulation and keeps a diary.
 
-It answers over HTTP who it is, and shuts down, reboots or crashes when it is told to. Each second it writes one sector
-to its disk: what a guest that ran twice at once leaves there shows it (`ran_twice` in lab.campaign.audits).
+It answers over HTTP who it is, and shuts down, reboots or crashes when it is told to, there or on its console. Each
+second it writes one sector to its disk: a guest that ran twice at once has left its traces there (`ran_twice` in
+lab.campaign.audits), and one that was started from an older disk lacks what it had answered for (`forgotten`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ GUESTS = {"web01": ("xen1", "192.168.132.51/24"), "db01": ("xen2", "192.168.132.
 """Name: home and address, on the guest network of the example config."""
 
 INIT = r"""#!/bin/busybox sh
-# The first and only script of the lab's guest.
+# The first program of the lab's guest.
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -55,38 +56,72 @@ for i in $(seq 100); do [ -e /sys/class/net/eth0 ] && [ -b /dev/xvda ] && break;
 ifconfig lo 127.0.0.1 up
 ifconfig eth0 "$ip" netmask "$mask" up
 
-mkdir -p /www/cgi-bin
-cat >/www/cgi-bin/do <<'END'
-#!/bin/busybox sh
-printf 'Content-Type: text/plain\r\n\r\n%s\n' "$QUERY_STRING"
-(sleep 1; case $QUERY_STRING in
-poweroff) busybox poweroff -f ;;
-reboot) busybox reboot -f ;;
-crash) echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger ;;
-esac) >/dev/null 2>&1 &
-END
-chmod +x /www/cgi-bin/do
 echo "$name $boot" >/www/who
 httpd -p 80 -h /www
 echo "lab guest $name $boot answers at $ip"
-
-# The diary: one sector a second, each after the last one. Nobody else may have written where we are about to.
-at=$(dd if=/dev/xvda bs=64k 2>/dev/null | grep -a -c '^xenpair-diary ')
+while read -r word; do act "$word"; done </dev/console &
+# It never ends: a first program that did would panic the kernel.
 while :; do
-	before=$(dd if=/dev/xvda iflag=direct bs=512 skip="$at" count=1 2>/dev/null | head -c 14)
-	[ "$before" = "xenpair-diary " ] && word=collision || word=alone
-	read -r uptime idle </proc/uptime
-	printf '%-511s\n' "xenpair-diary $boot $at $uptime $word" |
-		dd of=/dev/xvda oflag=direct bs=512 seek="$at" count=1 conv=notrunc 2>/dev/null
-	echo "$name $boot $at" >/www/now.new && mv /www/now.new /www/now
-	at=$((at + 1))
+	diary /dev/xvda "$name" "$boot" /www/now
 	sleep 1
 done
+"""
+
+DIARY = r"""#!/bin/busybox sh
+# diary DISK NAME BOOT ANSWER: one sector a second, each after the last one, where nobody else may have written.
+# Not by O_DIRECT: xen-blkfront wants buffers on sector boundaries, and those of busybox are not. What the kernel has
+# cached of a disk it drops when the last user closes it: so each dd reads anew, and fsync waits for the disk itself.
+disk=$1 name=$2 boot=$3 answer=$4 refused=
+at=$(dd if="$disk" bs=64k 2>/dev/null | grep -a -c '^xenpair-diary ')
+while :; do
+	word=alone
+	case $(dd if="$disk" bs=512 skip="$at" count=1 2>/dev/null) in
+	# What was refused may be there all the same.
+	"xenpair-diary "*) [ "$refused" = "$at" ] || word=collision ;;
+	esac
+	read -r uptime idle </proc/uptime
+	if printf '%-511s\n' "xenpair-diary $boot $at $uptime $word" |
+		dd of="$disk" bs=512 seek="$at" count=1 conv=notrunc,fsync 2>/dev/null; then
+		# Only what is on the disk is answered for.
+		echo "$name $boot $at" >"$answer.new" && mv "$answer.new" "$answer"
+		at=$((at + 1))
+	else
+		[ "$refused" = "$at" ] || echo "lab guest $name $boot: its disk refuses entry $at"
+		refused=$at
+	fi
+	sleep 1
+done
+"""
+
+ACT = r"""#!/bin/busybox sh
+# act WORD: what a guest does to itself, asked over HTTP or on its console.
+case $1 in
+poweroff | reboot) /bin/busybox "$1" -f ;;
+crash)
+	echo 1 >/proc/sys/kernel/sysrq
+	echo c >/proc/sysrq-trigger
+	;;
+esac
+"""
+
+DO = r"""#!/bin/busybox sh
+printf 'Content-Type: text/plain\r\n\r\n%s\n' "$QUERY_STRING"
+(/bin/busybox sleep 1; /bin/act "$QUERY_STRING") >/dev/null 2>&1 &
 """
 
 POWER = "#!/bin/busybox sh\nexec /bin/busybox {verb} -f\n"
 """Xen's requests reach the kernel, which calls these by name (drivers/xen/manage.c, kernel/reboot.c)."""
 
+SCRIPTS = {
+    "init": INIT,
+    "bin/diary": DIARY,
+    "bin/act": ACT,
+    "www/cgi-bin/do": DO,
+    "sbin/poweroff": POWER.format(verb="poweroff"),
+    "sbin/reboot": POWER.format(verb="reboot"),
+}
+
+_ANSWER = re.compile(r"([a-z0-9-]+) ([0-9a-f]{8}) (\d+)\s*")
 _RECORD = re.compile(r"^xenpair-diary ([0-9a-f]{8}) (\d+) ([0-9.]+) (alone|collision)\b", re.MULTILINE)
 
 
@@ -98,6 +133,21 @@ class Entry:
     at: int
     uptime: float
     collision: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a guest says of itself: which boot it is, and which entry of its diary is on its disk."""
+
+    name: str
+    boot: str
+    at: int
+
+
+def heard(text: str) -> Answer | None:
+    """What the command of ask() has printed; None where the guest did not answer, or has no entry on its disk yet."""
+    match = _ANSWER.fullmatch(text)
+    return Answer(match[1], match[2], int(match[3])) if match else None
 
 
 def read_diary(volume_group: str, name: str) -> str:
@@ -143,13 +193,12 @@ def drivers(tar: Path) -> dict[str, bytes]:
 
 def ramdisk(modules: Mapping[str, bytes], busybox: bytes) -> bytes:
     """The guest, as a ramdisk for the dom0's kernel."""
-    directories = ("bin", "sbin", "proc", "sys", "dev", "modules", "www")
+    directories = ("bin", "sbin", "proc", "sys", "dev", "modules", "www", "www/cgi-bin")
     files: dict[str, tuple[int, bytes]] = dict.fromkeys(directories, (stat.S_IFDIR | 493, b""))
     files["dev/console"] = (stat.S_IFCHR | 0o600, b"")
     files["bin/busybox"] = (stat.S_IFREG | 0o755, busybox)
-    files["init"] = (stat.S_IFREG | 0o755, INIT.encode())
-    for verb in ("poweroff", "reboot"):
-        files[f"sbin/{verb}"] = (stat.S_IFREG | 0o755, POWER.format(verb=verb).encode())
+    for path, text in SCRIPTS.items():
+        files[path] = (stat.S_IFREG | 0o755, text.encode())
     for name, data in modules.items():
         files[f"modules/{name}.ko"] = (stat.S_IFREG | 0o644, data)
     return gzip.compress(cpio(files), compresslevel=6, mtime=0)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.guest import Entry
+from lab.guest import Answer, Entry
 
 _CHANGE = re.compile(r"\b(role|peer|conn|disk|pdsk|susp)\( (\S+) -> (\S+) \)")
 _BOOT = re.compile(r"^-- Boot |\bkernel: Linux version \d")
@@ -83,6 +83,17 @@ def ran_twice(entries: Sequence[Entry]) -> list[str]:
         if entry.collision:
             found.append(f"boot {entry.boot} found entry {entry.at} written by somebody else")
     return found
+
+
+def forgotten(entries: Sequence[Entry], answers: Sequence[Answer]) -> list[str]:
+    """Entries that a guest has answered for and that are not in its diary: its disk was set back, or never written.
+
+    An empty diary is a finding of its own: ran_twice() could find nothing in it.
+    """
+    if not entries:
+        return ["its diary is empty"]
+    there = {(entry.boot, entry.at) for entry in entries}
+    return [f"entry {a.at} of boot {a.boot} is gone" for a in answers if (a.boot, a.at) not in there]
 
 
 def split_brains(log: str) -> list[str]:

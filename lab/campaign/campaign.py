@@ -10,6 +10,7 @@ from functools import partial
 from random import Random
 
 from config.errors import XenpairError
+from config.guest import Guest
 from firstboot.probe.drbd import parse_proc_drbd
 from lab.campaign import audits
 from lab.campaign.catalogue import CATALOGUE
@@ -18,7 +19,7 @@ from lab.campaign.scene import POLL, SCRATCH, Scene
 from lab.campaign.writers import Writer, longest_pause
 from lab.console import Stage
 from lab.errors import LabError
-from lab.guest import ask, diary, read_diary
+from lab.guest import Answer, ask, diary, heard, read_diary
 from lab.pair import Lab
 
 HEALTH_LIMIT = 900.0
@@ -131,13 +132,14 @@ class Campaign:
             for writer in writers:
                 writer.start()
             scene.wait("both nodes write", 60, lambda: all(writer.acknowledged for writer in writers))
+            answers = self._wait_guests(scene) if planned.fault.since == "formed" else []
             time.sleep(SETTLE)
             planned.fault.act(scene)
             self._wait_healthy(scene)
             if scene.struck_at is not None:
                 outcome.recovered = time.monotonic() - scene.struck_at
-            self._wait_guests(scene)
-            outcome.findings += self._audit(writers)
+            answers += self._wait_guests(scene)
+            outcome.findings += self._audit(writers, answers)
         except XenpairError as e:
             outcome.findings.append(f"{e} ({self._standing(scene)})")
         finally:
@@ -167,29 +169,42 @@ class Campaign:
             "both are healthy", deadline - time.monotonic(), lambda: all(map(self._healthy, self._names)), poll=3
         )
 
-    def _wait_guests(self, scene: Scene) -> None:
-        """Until every guest of the config answers, from wherever it runs."""
-        for guest in self._guests:
-            command = ask(str(guest.network.address))
-            scene.wait(
-                f"{guest.name} answers",
-                GUEST_LIMIT,
-                lambda command=command, name=guest.name: any(  # type: ignore[misc]
-                    self.lab.ssh(node, command, check=False).stdout.startswith(f"{name} ") for node in self._names
-                ),
-                poll=2,
-            )
+    def _wait_guests(self, scene: Scene) -> list[Answer]:
+        """Until every guest of the config answers, from wherever it runs; what they answered."""
+        answers: list[Answer] = []
 
-    def _audit_guests(self) -> list[str]:
-        """Each guest runs on one node, and its diary knows of no second one."""
+        def answered(guest: Guest) -> bool:
+            for node in self._names:
+                if (answer := self._ask(node, guest)) is not None:
+                    answers.append(answer)
+                    return True
+            return False
+
+        for guest in self._guests:
+            scene.wait(f"{guest.name} answers", GUEST_LIMIT, partial(answered, guest), poll=2)
+        return answers
+
+    def _ask(self, node: str, guest: Guest) -> Answer | None:
+        """What a guest answers to that node."""
+        try:
+            answer = heard(self.lab.ssh(node, ask(str(guest.network.address)), check=False, timeout=30).stdout)
+        except XenpairError:
+            # The node does not answer.
+            return None
+        return answer if answer is not None and answer.name == guest.name else None
+
+    def _audit_guests(self, answers: Sequence[Answer]) -> list[str]:
+        """Each guest runs on one node, and its diary knows of no second one, and of all that it has answered for."""
         found = []
         running = [self.lab.ssh(node, "xl list | awk 'NR > 2 {print $1}'").stdout.split() for node in self._names]
         for guest in self._guests:
             on = [node for node, names in zip(self._names, running, strict=True) if guest.name in names]
             if len(on) != 1:
                 found.append(f"{guest.name} runs on {' and '.join(on) or 'no node'}")
-            text = self.lab.ssh(self._names[0], read_diary(self._group, guest.name), check=False).stdout
-            found += [f"{guest.name} ran twice at once: {line}" for line in audits.ran_twice(diary(text))]
+            entries = diary(self.lab.ssh(self._names[0], read_diary(self._group, guest.name)).stdout)
+            found += [f"{guest.name} ran twice at once: {line}" for line in audits.ran_twice(entries)]
+            own = [answer for answer in answers if answer.name == guest.name]
+            found += [f"{guest.name}: {line}" for line in audits.forgotten(entries, own)]
         return found
 
     def _healthy(self, node: str) -> bool:
@@ -204,7 +219,7 @@ class Campaign:
         states = {node: scene.drbd(node) for node in self._names}
         return "; ".join(f"{node}: {s.connection} {s.role} {s.disk}/{s.peer_disk}" for node, s in states.items())
 
-    def _audit(self, writers: Sequence[Writer]) -> list[str]:
+    def _audit(self, writers: Sequence[Writer], answers: Sequence[Answer]) -> list[str]:
         """What is not as it has to be after a round. Raises CommandError, LabError."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(Writer.stop, writers))
@@ -220,7 +235,7 @@ class Campaign:
             found += [f"{node}, no consent, no proof: {line}" for line in audits.unproven(account.log)]
         if len({account.rendered for account in accounts}) > 1:
             found.append("the rendered files differ: " + " / ".join(account.rendered for account in accounts))
-        return [*found, *self._audit_guests(), *self._verify()]
+        return [*found, *self._audit_guests(answers), *self._verify()]
 
     def _account(self, writers: Sequence[Writer], node: str) -> _Account:
         return _Account(

@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
-from lab.campaign.audits import ran_twice
-from lab.guest import GUESTS, RAMDISK, ask, diary, read_diary
+from lab.campaign.audits import forgotten, ran_twice
+from lab.guest import GUESTS, RAMDISK, Answer, ask, diary, heard, read_diary
 from lab.pair import Lab
 from tests.lab.conftest import assert_healthy
 
@@ -35,10 +36,15 @@ def lab(formed_lab: Lab | None) -> Iterator[Lab]:
     if "formed" in formed_lab.state().snapshots:
         formed_lab.restore("formed")
     assert_healthy(formed_lab)
+    before = {
+        name: wait_for(f"{name} answers", partial(answer, formed_lab, name, address))
+        for name, (_, address) in GUESTS.items()
+    }
     yield formed_lab
     for name in GUESTS:
-        text = formed_lab.ssh(XEN1, read_diary(GROUP, name)).stdout
-        assert ran_twice(diary(text)) == []
+        entries = diary(formed_lab.ssh(XEN1, read_diary(GROUP, name)).stdout)
+        assert ran_twice(entries) == []
+        assert forgotten(entries, [before[name]]) == []
 
 
 def guest(lab: Lab, node: str, words: str, *, typed: str = "", check: bool = True) -> str:
@@ -52,10 +58,10 @@ def listed(lab: Lab, node: str) -> dict[str, Any]:
     return {row["name"]: row for row in json.loads(guest(lab, node, "list --json"))["guests"]}
 
 
-def answer(lab: Lab, name: str, address: str, node: str = XEN2) -> tuple[str, int] | None:
-    """Its boot, and the second of that boot's diary; None where it does not answer."""
-    words = lab.ssh(node, ask(address), check=False).stdout.split()
-    return (words[1], int(words[2])) if len(words) == 3 and words[0] == name else None
+def answer(lab: Lab, name: str, address: str, node: str = XEN2) -> Answer | None:
+    """What it says of itself; None where it does not answer."""
+    found = heard(lab.ssh(node, ask(address), check=False).stdout)
+    return found if found is not None and found.name == name else None
 
 
 def wait_for(what: str, happened: Callable[[], Any], limit: float = LIMIT) -> Any:
@@ -71,13 +77,13 @@ def wait_new_boot(lab: Lab, name: str, address: str, old: str, limit: float = LI
 
     def fresh() -> str:
         found = answer(lab, name, address)
-        return found[0] if found and found[0] != old else ""
+        return found.boot if found and found.boot != old else ""
 
     return str(wait_for(f"{name} answers anew", fresh, limit))
 
 
 def boot_of(lab: Lab, name: str, address: str) -> str:
-    return str(wait_for(f"{name} answers", lambda: answer(lab, name, address))[0])
+    return str(wait_for(f"{name} answers", lambda: answer(lab, name, address)).boot)
 
 
 def seqno(lab: Lab) -> set[str]:
@@ -122,6 +128,9 @@ def test_a_guests_life_by_hand_from_the_other_node(lab: Lab) -> None:
 
     guest(lab, XEN2, "stop hand01")
     assert listed(lab, XEN1)["hand01"]["state"] == "stopped"
+    assert "hand01 runs on xen2" in guest(lab, XEN1, "start hand01")
+    assert boot_of(lab, "hand01", BY_HAND) not in (first, second)
+    guest(lab, XEN1, "stop hand01 --force")
     assert "was to be typed" in guest(lab, XEN2, "delete hand01", typed="hand02", check=False)
     assert "hand01 is deleted" in guest(lab, XEN2, "delete hand01", typed="hand01")
     assert "hand01" not in listed(lab, XEN1)
