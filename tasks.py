@@ -105,9 +105,9 @@ def verify(
     return subprocess.run(argv, cwd=PROJECT, check=False).returncode
 
 
-@task(help={"only": "comma-separated: build, lab, guests"})
+@task(help={"only": "comma-separated: build, lab, guests, volumes"})
 @speaks
-def bench(context: Context, only: str = "build,lab,guests") -> None:  # noqa: ARG001
+def bench(context: Context, only: str = "build,lab,guests,volumes") -> None:  # noqa: ARG001
     """Measure against the physical floor, as ratios in one run."""
     from bench.report import measure
 

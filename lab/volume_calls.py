@@ -92,7 +92,7 @@ def audit(lab: Lab, account: Account) -> list[str]:
 
 def compare(account: Account, volumes: Mapping[str, int]) -> list[str]:
     """Acknowledged volumes that are not there or too small, and ours that are there and were deleted."""
-    ours = {name: size for name, size in volumes.items() if name.startswith("v-")}
+    ours = {name: size for name, size in volumes.items() if name.startswith("v-") or name in account.there}
     missing = sorted(set(account.there) - set(ours) - account.unsure)
     left = sorted(set(ours) - set(account.there) - account.unsure)
     small = sorted(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from lab.campaign.audits import forgotten, ran_twice
 from lab.guest import GUESTS, RAMDISK, Answer, ask, diary, heard, read_diary
 from lab.pair import Lab
+from lab.volume_calls import Callers, audit
 from tests.lab.conftest import assert_healthy
 
 pytestmark = pytest.mark.lab
@@ -154,17 +154,13 @@ def test_lvm_by_hand_is_refused_and_names_our_command(lab: Lab) -> None:
     assert "code 5" in said
 
 
-def test_guests_made_on_both_nodes_at_once_are_both_there(lab: Lab) -> None:
-    with ThreadPoolExecutor() as pool:
-        words = f"{CREATE} --stopped"
-        made = [pool.submit(guest, lab, node, f"create two-{node} {words}") for node in (XEN1, XEN2)]
-        assert all("stopped" in one.result() for one in made)
-    assert {f"two-{XEN1}", f"two-{XEN2}"} <= set(listed(lab, XEN1))
-    assert len(seqno(lab)) == 1
-    lab.ssh(XEN2, f"vgck {GROUP}")
-    with ThreadPoolExecutor() as pool:
-        gone = [pool.submit(guest, lab, node, f"delete two-{node}", typed=f"two-{node}") for node in (XEN1, XEN2)]
-        assert all("is deleted" in one.result() for one in gone)
+def test_calls_from_both_nodes_at_once_lose_nothing(lab: Lab) -> None:
+    account = Callers(lab, processes=2, calls=5).end(LIMIT)
+    assert account.refused == []
+    assert account.done == 20
+    assert audit(lab, account) == []
+    for name in account.there:
+        guest(lab, XEN1, f"delete {name}", typed=name)
 
 
 @pytest.mark.parametrize("word", ["reboot", "poweroff", "crash"])

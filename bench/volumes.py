@@ -1,0 +1,83 @@
+"""Two hundred changes of the volume group from both nodes at once; then again, with a node's power cut in the middle."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from bench.rows import Row
+from config.loader import load
+from images.build import build_image
+from images.progress import Progress
+from lab.errors import LabError
+from lab.pair import Lab
+from lab.small import write_small_config
+from lab.volume_calls import Account, Callers, audit
+
+PROCESSES, CALLS = 4, 25
+"""On each node, and by each of them: 200 calls in all."""
+CALLS_LIMIT = 1800.0
+HEALTH_LIMIT = 900.0
+
+
+def measure_volumes(config: Path, cache: Path, out: Path) -> list[Row]:
+    """Raises LabError where anything is not as it has to be afterwards; BuildError, NotFormedError, CommandError."""
+    build_image(load(config), out, ["qcow2"], cache=cache, progress=Progress())
+    scratch = Path(tempfile.mkdtemp(dir=cache, prefix="bench-"))
+    try:
+        small = write_small_config(config, scratch / "small.yaml")
+        with Lab.prepare(scratch / "pair", small, out / "xenpair.qcow2", secrets_dir=config.parent / "secrets") as lab:
+            lab.up()
+            return [*undisturbed(lab), *with_a_power_cut(lab)]
+    finally:
+        shutil.rmtree(scratch)
+
+
+def undisturbed(lab: Lab) -> list[Row]:
+    """All calls are made."""
+    begun = time.monotonic()
+    account = Callers(lab, PROCESSES, CALLS).end(CALLS_LIMIT)
+    took = time.monotonic() - begun
+    if account.refused:
+        raise LabError(f"refused: {'; '.join(account.refused)}")
+    _check(lab, account)
+    _clear(lab, account)
+    return [Row(f"{account.done} changes of the volume group from both nodes at once", took)]
+
+
+def with_a_power_cut(lab: Lab) -> list[Row]:
+    """The second node goes in the middle of it, and comes back."""
+    callers = Callers(lab, PROCESSES, CALLS)
+    time.sleep(20)
+    name = lab.state().cluster.nodes[1].name
+    lab.kill(name)
+    account = callers.end(CALLS_LIMIT)
+    lab.start(name)
+    lab.wait(name)
+    deadline = time.monotonic() + HEALTH_LIMIT
+    for node in lab.state().cluster.nodes:
+        while lab.ssh(node.name, "xenpair status", check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise LabError(f"{node.name} is not healthy again within {HEALTH_LIMIT:.0f} s")
+            time.sleep(2)
+    begun = time.monotonic()
+    # What the dead node has left half-made goes with the next call of anyone.
+    first = lab.state().cluster.nodes[0].name
+    lab.ssh(first, "xenpair guest create settled --memory 64M --disk 4M --kind pv --stopped", timeout=CALLS_LIMIT)
+    took = time.monotonic() - begun
+    account.there["settled"] = 4 << 20
+    _check(lab, account)
+    return [Row(f"the call after {account.done} with a power cut in the middle", took)]
+
+
+def _check(lab: Lab, account: Account) -> None:
+    if found := audit(lab, account):
+        raise LabError("; ".join(found))
+
+
+def _clear(lab: Lab, account: Account) -> None:
+    first = lab.state().cluster.nodes[0].name
+    for name in sorted(account.there):
+        lab.ssh(first, f"echo {name} | xenpair guest delete {name}", timeout=CALLS_LIMIT)
