@@ -21,7 +21,7 @@ class BenchError(XenpairError):
 
 
 def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
-    """Measure what is named in only (build, lab, guests, volumes), and print a table. Raises BenchError for another name."""
+    """Measure what is named in only (build, lab, guests, volumes), and print a table. Raises BenchError for another."""
     known = ("build", "lab", "guests", "volumes")
     for name in only:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Two hundred changes of the volume group from both nodes at once; then again, with a node's power cut in the middle."""
+"""Two hundred changes of the volume group from both nodes at once; then again, with a power cut in their middle."""
 
 from __future__ import annotations
 
