@@ -57,5 +57,9 @@ class GuestError(NodeError):
     """A guest cannot be had that way."""
 
 
+class NotNowError(GuestError):
+    """The pair is not whole now: the same can be had once it is."""
+
+
 class HeldError(GuestError):
     """A guest that should run here has to wait until there is room for it."""

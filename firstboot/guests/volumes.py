@@ -15,7 +15,7 @@ from dataclasses import replace
 from config.door import run
 from config.errors import XenpairError
 from firstboot import observe
-from firstboot.errors import GuestError, LockedError, PeerError, StorageError
+from firstboot.errors import GuestError, LockedError, NotNowError, PeerError, StorageError
 from firstboot.guests.definition import MARK, Definition, Guest, to_tags
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import guests_of, logical_volumes, registry
@@ -193,7 +193,7 @@ def _note(pair: Pair, what: str) -> Iterator[_Change]:
 
 def _refuse(what: str, reason: str) -> None:
     if reason:
-        raise GuestError(
+        raise NotNowError(
             f"{what} is not possible now: {reason}", hint="`xenpair status` says what is to be done about that"
         )
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from config.door import run
 from firstboot import storage
 from firstboot.brief import Brief
+from firstboot.errors import LockedError, NotNowError, PeerError
 from firstboot.guests import bell, creation, held, running, wishes, xl
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
@@ -25,11 +26,15 @@ class Guests:
     text: ClassVar[str] = "the config's guests: made by the node they are at home on, started by the supervisor"
 
     def check(self, work: Work) -> bool:
-        """Those at home here are there, and run, or wait for room or by a person's word."""
+        """Those at home here are there, and run, or wait for room, or were stopped by a person."""
         if run(["systemctl", "is-active", "--quiet", "xenpair-guests.service"], check=False).returncode != 0:
             return False
-        wanted = _ours(work)
-        return not wanted or not (_missing(work, wanted) or _pending(work, wanted))
+        if not (wanted := _ours(work)):
+            return True
+        if _missing(work, wanted):
+            return False
+        with _pair(work) as pair:
+            return not _pending(work, wanted, pair)
 
     def apply(self, work: Work) -> None:
         """Make what is missing, and wait until it runs."""
@@ -41,16 +46,24 @@ class Guests:
             time.sleep(POLL)
 
 
+def _pair(work: Work) -> Pair:
+    return Pair(Brief.of(work.node.cluster, work.node.me), work.node.places)
+
+
 def _make(work: Work, wanted: list[str]) -> None:
-    brief = Brief.of(work.node.cluster, work.node.me)
-    with Pair(brief, work.node.places) as pair:
-        for name in _missing(work, wanted):
-            guest = next(guest for guest in work.node.cluster.guests if guest.name == name)
-            creation.create(pair, wishes.from_config(work.node.cluster, guest), work.waiting)
-    bell.ring(work.node.places)
-    while pending := _pending(work, wanted):
-        work.waiting(f"{' and '.join(pending)} not running yet")
-        time.sleep(POLL)
+    with _pair(work) as pair:
+        while missing := _missing(work, wanted):
+            guest = next(guest for guest in work.node.cluster.guests if guest.name == missing[0])
+            try:
+                creation.create(pair, wishes.from_config(work.node.cluster, guest), work.waiting)
+            except (PeerError, LockedError, NotNowError) as e:
+                # The peer may lose its power here as everywhere else: its return is waited for.
+                work.waiting(f"{guest.name} is not made yet: {e.message}")
+                time.sleep(POLL)
+        bell.ring(work.node.places)
+        while pending := _pending(work, wanted, pair):
+            work.waiting(f"{' and '.join(pending)} not running yet")
+            time.sleep(POLL)
 
 
 def _ours(work: Work) -> list[str]:
@@ -66,9 +79,17 @@ def _missing(work: Work, wanted: list[str]) -> list[str]:
     return [name for name in wanted if name not in there]
 
 
-def _pending(work: Work, wanted: list[str]) -> list[str]:
-    """Those that should run here and neither run nor are held."""
+def _pending(work: Work, wanted: list[str], pair: Pair) -> list[str]:
+    """Those that should run and neither run, here or where they were taken over, nor wait for room."""
     guests = registry(work.node.cluster.storage.volume_group)
     should = [g.name for g in guests if g.name in wanted and g.definition.wanted == "running"]
     domains, waiting = xl.domains(), held.read(work.node.places)
-    return [name for name in should if running.here(name, domains) is None and name not in waiting]
+    absent = [name for name in should if running.here(name, domains) is None and name not in waiting]
+    if not absent:
+        return []
+    try:
+        peer = pair.peer()
+        there = peer.domains() if peer is not None else ()
+    except PeerError:
+        return absent
+    return [name for name in absent if running.here(name, there) is None]
