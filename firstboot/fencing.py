@@ -61,6 +61,10 @@ SAME_INCIDENT = 30.0
 """Seconds by which a proof may be older than DRBD's question: heartbeat may have asked first, and DRBD needs 10 to
 notice that the peer went. No server is switched on, boots, connects and is lost again in that time."""
 
+STRIKE = 60.0
+"""Seconds in which a peer that is found off was switched off by our own order, whichever flight gave it: a peer that is
+heard again after the order ends that flight, and loses its power all the same. BMCs take up to 6 to carry it out."""
+
 NEVER = math.inf
 """Since when a BMC answers that does not."""
 
@@ -117,7 +121,7 @@ def fence(
         terms = Terms(brief.peer, brief.bmc is not None, brief.delay)
         if requester == "drbd":
             _forget_older_proof(places, begun)
-        look = Look(0.0, connected=False, confirmed=False)
+        look = Look(0.0, connected=False, confirmed=False, struck=_struck_lately(places))
         answers_since, ordered_at = now(), 0.0
         while limit is None or now() - begun < limit:
             state = observe.drbd()
@@ -135,6 +139,7 @@ def fence(
             match next_fencing_step(requester, look, terms):
                 case Proven(by, ours):
                     _prove(places, brief, by)
+                    places.fencing_strike.unlink(missing_ok=True)
                     if ours and brief.power_on:
                         _switch_on_later()
                     return True
@@ -156,6 +161,8 @@ def fence(
                 case PowerOff():
                     look = _order(bmc, look, brief.peer)
                     ordered_at = now()
+                    if not look.problem:
+                        write_file(places.fencing_strike, json.dumps({"peer": brief.peer, "at": ordered_at}) + "\n")
                     answers_since = NEVER if look.problem else answers_since
         return False
 
@@ -295,6 +302,16 @@ def _forget_older_proof(places: Places, begun: float) -> None:
     except (ValueError, TypeError, KeyError) as e:
         log.warning("fencing: %s is not understood, so it proves nothing: %s", places.fencing_proof, e)
     places.fencing_proof.unlink(missing_ok=True)
+
+
+def _struck_lately(places: Places) -> bool:
+    try:
+        return float(json.loads(places.fencing_strike.read_text())["at"]) >= now() - STRIKE
+    except FileNotFoundError:
+        return False
+    except (ValueError, TypeError, KeyError) as e:
+        log.warning("fencing: %s is not understood: %s", places.fencing_strike, e)
+        return False
 
 
 def _note(places: Places, progress: FencingProgress) -> None:

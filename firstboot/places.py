@@ -92,6 +92,11 @@ class Places:
         return self.at("run/xenpair/proven-off.json")
 
     @property
+    def fencing_strike(self) -> Path:
+        """The last order to switch the peer off, until it was found off; gone at the next boot."""
+        return self.at("run/xenpair/struck.json")
+
+    @property
     def split_brain(self) -> Path:
         """DRBD has found that both sides went on alone; gone at the next boot, which finds it anew."""
         return self.at("run/xenpair/split-brain.json")

@@ -37,7 +37,7 @@ class Look:
     connected: DRBD hears the peer. confirmed: the administrator's word lies there. frozen: DRBD's I/O waits for proof.
     proven: another flight has proven this incident. power: the BMC's answer, None where it is to be asked. problem: why
     the last question or order failed, if it did. ordered: seconds since the BMC took the order to switch off, None
-    before it has, and again once it is to be told anew. struck: it has ever taken it.
+    before it has, and again once it is to be told anew. struck: it has taken it, in this flight or shortly before.
     """
 
     waited: float

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, State, awaits_proof, hears_peer
+from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, STRIKE, State, awaits_proof, hears_peer
 from firstboot.plan.fencing import (
     AskPower,
     Hold,
@@ -48,6 +48,7 @@ class Site(Protocol):
 
     confirmation: float | None
     proof: float | None
+    struck_at: float | None
     progress: State | None
 
     def now(self) -> float:
@@ -75,7 +76,7 @@ class Pilot:
         self.problem = ""
         self.answers_since = NEVER
         self.ordered_at: float | None = None
-        self.struck = False
+        self.struck = site.struck_at is not None and site.struck_at >= site.now() - STRIKE
 
     def fly(self, begun: float, limit: float | None) -> Flight:
         """What fence() does; returns what it returns."""
@@ -91,6 +92,7 @@ class Pilot:
                     if site.proof is None:
                         site.proof = site.now()
                     site.progress = "proven"
+                    site.struck_at = None
                     if ours:
                         site.switch_on_later()
                     return True
@@ -140,6 +142,7 @@ class Pilot:
         self.power = None
         if (yield Call.ORDER):
             self.ordered_at, self.struck, self.problem = self.site.now(), True, ""
+            self.site.struck_at = self.ordered_at
         else:
             self._failed()
 

@@ -52,6 +52,7 @@ class Node:
     def _clear_run(self) -> None:
         self.confirmation: float | None = None
         self.proof: float | None = None
+        self.struck_at: float | None = None
         self.progress: State | None = None
         self.storage: StorageUnit = "off"
         self.unit_runs = False

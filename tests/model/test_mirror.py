@@ -42,7 +42,7 @@ class Span(NamedTuple):
 
 
 class Script(NamedTuple):
-    """requester and its surroundings. call: seconds that the BMC takes; confirmed, proven: when each was written."""
+    """requester and its surroundings. call: seconds that the BMC takes; confirmed, proven, struck: when it was written."""
 
     requester: Requester
     by_bmc: bool
@@ -51,6 +51,7 @@ class Script(NamedTuple):
     call: float
     confirmed: float | None
     proven: float | None
+    struck: float | None
     spans: tuple[Span, ...]
 
 
@@ -94,7 +95,7 @@ class Mirror(Stage):
 
     def __init__(self, script: Script) -> None:
         super().__init__(script)
-        self.proof = script.proven
+        self.proof, self.struck_at = script.proven, script.struck
         self.progress: fencing.State | None = None
         self._confirmed = script.confirmed
 
@@ -145,6 +146,8 @@ class Real(Stage):
         self.places.confirmation.parent.mkdir(parents=True)
         if script.proven is not None:
             self.places.fencing_proof.write_text(json.dumps({"at": script.proven}))
+        if script.struck is not None:
+            self.places.fencing_strike.write_text(json.dumps({"at": script.struck}))
 
     def now(self) -> float:
         """The administrator's word appears when it is time."""
@@ -210,6 +213,7 @@ def scripts() -> st.SearchStrategy[Script]:
         call=st.sampled_from((0.3, 2.0, 20.0)),
         confirmed=times,
         proven=times.filter(lambda at: at is None or at <= BEGINNING),
+        struck=times.filter(lambda at: at is None or at <= BEGINNING),
         spans=st.lists(quiet | span, max_size=5).map(tuple),
     ).map(lambda script: script._replace(limit=None) if script.requester == "pursuit" else script)
 
@@ -225,5 +229,6 @@ def test_the_models_flight_is_that_of_fence(script: Script) -> None:
         stage.now()
         assert stage.places.confirmation.exists() == (mirror.confirmation is not None)
         assert stage.places.fencing_proof.exists() == (mirror.proof is not None)
+        assert stage.places.fencing_strike.exists() == (mirror.struck_at is not None)
         progress = fencing.read_fencing_progress(stage.places)
         assert (progress and progress.state) == mirror.progress

@@ -138,6 +138,30 @@ def test_a_peer_that_somebody_else_switched_off_stays_off(stage: Stage, monkeypa
     assert (box.orders, stage.started) == ([], [])
 
 
+def test_a_peer_that_comes_back_after_the_order_and_goes_all_the_same_is_switched_on_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = controller(monkeypatch, "on", "on", "off")
+    # It is heard again just after the BMC took the order, and is lost for good when the BMC carries it out.
+    stage.drbd = lambda _: BACK if box.orders == ["off"] and stage.time < 110 else LOST
+    assert not stage.fence()
+    assert (box.orders, stage.status().state) == (["off"], "withdrawn")
+    stage.time = 115
+    box.answers = ["off"]
+    assert stage.fence()
+    assert stage.started == [["/usr/bin/xenpair", "switch-on-peer"]]
+
+
+def test_an_order_of_long_ago_is_not_what_switched_the_peer_off(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = controller(monkeypatch, "on", "on", "off")
+    stage.drbd = lambda _: BACK if box.orders == ["off"] and stage.time < 110 else LOST
+    assert not stage.fence()
+    stage.time += fencing.STRIKE + 1
+    box.answers = ["off"]
+    assert stage.fence()
+    assert stage.started == []
+
+
 def test_a_fenced_peer_stays_off_where_the_config_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     controller(monkeypatch, "on", "off")
     assert stage.fence(brief=FencingBrief("xen2", 0, power_on=False, bmc=BMC))
