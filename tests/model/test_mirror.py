@@ -42,7 +42,7 @@ class Span(NamedTuple):
 
 
 class Script(NamedTuple):
-    """requester and its surroundings. call: seconds that the BMC takes; confirmed, proven, struck: when it was written."""
+    """A flight and its surroundings. call: seconds of the BMC; confirmed, proven, struck: when each was noted."""
 
     requester: Requester
     by_bmc: bool
