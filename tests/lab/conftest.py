@@ -21,7 +21,7 @@ from images.build import build_image
 from images.progress import Progress
 from lab.guest import write_guest_config
 from lab.machine import Firmware
-from lab.pair import Lab, directory
+from lab.pair import Lab
 from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def small_config_file(config_file: Path) -> Path:
 @pytest.fixture(scope="session")
 def guest_config_file(config_file: Path) -> Path:
     """The same with two guests."""
-    return write_guest_config(config_file, PROJECT / ".lab" / "test-config")
+    return write_guest_config(config_file, PROJECT / ".lab" / "test-guests-config")
 
 
 @pytest.fixture(scope="session")
@@ -154,15 +154,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
     """The lab's pair on BIOS firmware, formed from nothing by its first boot; None for hosts that are not the lab's."""
-    if name := pytestconfig.getoption("--lab"):
-        yield Lab(directory(name))
-        return
     if pytestconfig.getoption("--cluster-hosts"):
         yield None
         return
     lab = fresh_lab(
         FORMED_LAB,
-        request.getfixturevalue("guest_config_file"),
+        request.getfixturevalue("small_config_file"),
         request.getfixturevalue("image"),
         "bios",
         request.getfixturevalue("config_file").parent / "secrets",

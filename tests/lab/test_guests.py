@@ -12,9 +12,9 @@ import pytest
 
 from lab.campaign.audits import forgotten, ran_twice
 from lab.guest import GUESTS, RAMDISK, Answer, ask, diary, heard, read_diary
-from lab.pair import Lab
+from lab.pair import PROJECT, Lab, directory
 from lab.volume_calls import Callers, audit
-from tests.lab.conftest import assert_healthy
+from tests.lab.conftest import FORMED_LAB, assert_healthy, fresh_lab
 
 pytestmark = pytest.mark.lab
 
@@ -29,20 +29,38 @@ CREATE = f"--memory 96M --disk 8M --ramdisk {RAMDISK} --option tsc_mode=native"
 
 
 @pytest.fixture(scope="module")
-def lab(formed_lab: Lab | None) -> Iterator[Lab]:
-    """The formed pair; each test leaves both guests at home and running."""
-    if formed_lab is None:
-        pytest.skip("guests are made and nodes are killed: that is for the lab's pair")
-    if "formed" in formed_lab.state().snapshots:
-        formed_lab.restore("formed")
-    assert_healthy(formed_lab)
+def pair(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A formed pair with guests: these tests' own, or the one that --lab names."""
+    if name := pytestconfig.getoption("--lab"):
+        yield Lab(directory(name))
+        return
+    if FORMED_LAB.exists():
+        # Four machines at once would be too much for the host.
+        Lab(FORMED_LAB).down()
+    lab = fresh_lab(
+        PROJECT / ".lab" / "test-guests",
+        request.getfixturevalue("guest_config_file"),
+        request.getfixturevalue("image"),
+        "bios",
+        request.getfixturevalue("config_file").parent / "secrets",
+    )
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.reset()
+
+
+@pytest.fixture(scope="module")
+def lab(pair: Lab) -> Iterator[Lab]:
+    """The formed pair; each test leaves both guests at home and running, and no guest ever ran twice."""
+    assert_healthy(pair)
     before = {
-        name: wait_for(f"{name} answers", partial(answer, formed_lab, name, address))
-        for name, (_, address) in GUESTS.items()
+        name: wait_for(f"{name} answers", partial(answer, pair, name, address)) for name, (_, address) in GUESTS.items()
     }
-    yield formed_lab
+    yield pair
     for name in GUESTS:
-        entries = diary(formed_lab.ssh(XEN1, read_diary(GROUP, name)).stdout)
+        entries = diary(pair.ssh(XEN1, read_diary(GROUP, name)).stdout)
         assert ran_twice(entries) == []
         assert forgotten(entries, [before[name]]) == []
 
