@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+from bench.pair import formed
 from bench.rows import Row
-from config.loader import load
-from images.build import build_image
-from images.progress import Progress
 from lab.errors import LabError
 from lab.guest import GUESTS, RAMDISK, ask, write_guest_config
 from lab.pair import Lab
@@ -33,17 +30,8 @@ STAGES = {
 
 def measure_guests(config: Path, cache: Path, out: Path) -> list[Row]:
     """A live migration, then a power cut. Raises BuildError, LabError, NotFormedError, CommandError."""
-    build_image(load(config), out, ["qcow2"], cache=cache, progress=Progress())
-    scratch = Path(tempfile.mkdtemp(dir=cache, prefix="bench-"))
-    try:
-        with_guests = write_guest_config(config, scratch / "config", cache=cache)
-        with Lab.prepare(
-            scratch / "pair", with_guests, out / "xenpair.qcow2", secrets_dir=config.parent / "secrets"
-        ) as lab:
-            lab.up()
-            return [*migration(lab), *failover(lab)]
-    finally:
-        shutil.rmtree(scratch)
+    with formed(config, cache, out, partial(write_guest_config, cache=cache)) as lab:
+        return [*migration(lab), *failover(lab)]
 
 
 def migration(lab: Lab) -> list[Row]:

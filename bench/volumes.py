@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
+from bench.pair import formed
 from bench.rows import Row
-from config.loader import load
-from images.build import build_image
-from images.progress import Progress
 from lab.errors import LabError
 from lab.pair import Lab
 from lab.small import write_small_config
@@ -24,15 +20,8 @@ HEALTH_LIMIT = 900.0
 
 def measure_volumes(config: Path, cache: Path, out: Path) -> list[Row]:
     """Raises LabError where anything is not as it has to be afterwards; BuildError, NotFormedError, CommandError."""
-    build_image(load(config), out, ["qcow2"], cache=cache, progress=Progress())
-    scratch = Path(tempfile.mkdtemp(dir=cache, prefix="bench-"))
-    try:
-        small = write_small_config(config, scratch / "small.yaml")
-        with Lab.prepare(scratch / "pair", small, out / "xenpair.qcow2", secrets_dir=config.parent / "secrets") as lab:
-            lab.up()
-            return [*undisturbed(lab), *with_a_power_cut(lab)]
-    finally:
-        shutil.rmtree(scratch)
+    with formed(config, cache, out, lambda of, where: write_small_config(of, where / "small.yaml")) as lab:
+        return [*undisturbed(lab), *with_a_power_cut(lab)]
 
 
 def undisturbed(lab: Lab) -> list[Row]:

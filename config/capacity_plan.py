@@ -39,24 +39,7 @@ def plan_capacity(path: Path, *, json: bool = False, console: Console | None = N
 
 def as_json(cluster: str, plan: Sequence[Situation]) -> str:
     """For scripts: memory in bytes, guests by name in order of admission; lost is null while both nodes are up."""
-    situations = [
-        {
-            "lost": situation.lost,
-            "nodes": [
-                {
-                    "name": node.node,
-                    "memory": node.size,
-                    "left": node.left,
-                    "vcpus": node.vcpus,
-                    "runs": [demand.name for demand in node.started],
-                    "held": [demand.name for demand in node.held],
-                }
-                for node in situation.nodes
-            ],
-        }
-        for situation in plan
-    ]
-    return json_text.dumps({"cluster": cluster, "situations": situations}, indent=2) + "\n"
+    return json_text.dumps({"cluster": cluster, "situations": placement.as_data(plan)}, indent=2) + "\n"
 
 
 def as_table(cluster: str, plan: Sequence[Situation]) -> Table:

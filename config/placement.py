@@ -1,13 +1,14 @@
 """Which guest runs where, and which one has to wait: for the pair as it should be, and after the loss of either node.
 
-Pure, and the rule is one: the supervisor of a node admits guests by it too, so nothing here imports the model.
+Pure, and a node's own what-if is reckoned by it too, so nothing here imports the model. The rule is the supervisor's,
+which starts guests in this order, each if it fits into what is free then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config import capacity
 
@@ -97,6 +98,27 @@ def taken_over(load: Load, demands: Iterable[Demand]) -> Load:
     """A survivor: what runs there goes on, and the others are admitted into what that leaves."""
     started, held = admit([demand for demand in demands if demand not in load.started], load.left)
     return Load(load.node, load.size, (*load.started, *started), held)
+
+
+def as_data(plan: Iterable[Situation]) -> list[dict[str, Any]]:
+    """For JSON: memory in bytes, guests by name in order of admission; lost is null while both nodes are up."""
+    return [
+        {
+            "lost": situation.lost,
+            "nodes": [
+                {
+                    "name": load.node,
+                    "memory": load.size,
+                    "left": load.left,
+                    "vcpus": load.vcpus,
+                    "runs": [demand.name for demand in load.started],
+                    "held": [demand.name for demand in load.held],
+                }
+                for load in situation.nodes
+            ],
+        }
+        for situation in plan
+    ]
 
 
 def demands_of(cluster: Cluster) -> tuple[Demand, ...]:

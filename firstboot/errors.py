@@ -57,6 +57,10 @@ class GuestError(NodeError):
     """A guest cannot be had that way."""
 
 
+class ElsewhereError(GuestError):
+    """The peer has it."""
+
+
 class NotNowError(GuestError):
     """The pair is not whole now: the same can be had once it is."""
 

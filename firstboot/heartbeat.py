@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from config.door import run
 from firstboot import observe
-from firstboot.guests import groups
 from firstboot.probe.heartbeat import HeartbeatState
 
 if TYPE_CHECKING:
     from firstboot.brief import Brief
     from firstboot.node import ThisNode
-    from firstboot.places import Places
 
 TOOLS = "/usr/share/heartbeat"
 """Where Debian's heartbeat keeps hb_standby and hb_takeover."""
@@ -40,10 +38,6 @@ class Heartbeat:
     def state(self, peer: str) -> HeartbeatState:
         """As cl_status tells it."""
         return observe.heartbeat(peer)
-
-    def carried(self, places: Places) -> tuple[str, ...]:
-        """By the notes that its resource script leaves."""
-        return groups.carried(places)
 
     def stand_by(self, brief: Brief) -> None:  # noqa: ARG002 -- heartbeat knows who its peer is
         """Give up all groups; the peer takes them."""

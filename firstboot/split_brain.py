@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from config.door import run, write_file
 from config.errors import CommandError
-from firstboot import below, observe
+from firstboot import below, observe, ssh
 from firstboot.blocks import BLOCK, Blocks
 from firstboot.brief import Brief
 from firstboot.errors import NodeError, SplitBrainError
@@ -16,8 +16,6 @@ from firstboot.places import Places
 from firstboot.plan.split_brain import Kinship, Side, kinship
 from firstboot.probe.drbd import DrbdState, Generations
 from firstboot.probe.lvm import Volume
-
-COMMAND = "/usr/bin/xenpair"
 
 ASK_LIMIT = 60.0
 """Seconds for the peer to tell what it knows."""
@@ -85,10 +83,8 @@ def from_json(text: str) -> Side:
 
 def ask(brief: Brief, action: Action, *arguments: str, timeout: float = ASK_LIMIT) -> str:
     """Have the peer do an action on its side. Raises SplitBrainError with the peer's own words."""
-    options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
-    argv = ["ssh", *options, brief.peer, COMMAND, "split-brain", "--act", action, *arguments]
     try:
-        return run(argv, timeout=timeout).stdout
+        return run(ssh.to_peer(brief.peer, "split-brain", "--act", action, *arguments), timeout=timeout).stdout
     except CommandError as e:
         # What the peer logs comes before its error.
         words = e.stderr.strip().rpartition("xenpair: ")[2] or e.what

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 if TYPE_CHECKING:
     from firstboot.brief import Brief
     from firstboot.node import ThisNode
-    from firstboot.places import Places
     from firstboot.probe.heartbeat import HeartbeatState
 
 
@@ -33,10 +32,6 @@ class ClusterStack(Protocol):
 
     def state(self, peer: str) -> HeartbeatState:
         """How it is on this node, and whether it hears the peer."""
-        ...
-
-    def carried(self, places: Places) -> tuple[str, ...]:
-        """The groups that it has handed to this node."""
         ...
 
     def stand_by(self, brief: Brief) -> None:

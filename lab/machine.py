@@ -26,7 +26,12 @@ ACCELERATION: dict[Accelerator, tuple[str, ...]] = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
     # Under TCG a PV dom0 dies at its first page fault when the emulated CPU offers SMAP, SMEP or 5-level paging.
     # tb-size is in MiB: hypervisor, kernel and user space of one node overflow the default code cache.
-    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-smap,-smep,-la57,-xsave,-avx,-avx2,-f16c,-fma,-pku,-mpx"),
+    "tcg": (
+        "-accel",
+        "tcg,thread=multi,tb-size=1024",
+        "-cpu",
+        "max,-smap,-smep,-la57,-xsave,-avx,-avx2,-f16c,-fma,-pku,-mpx",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import NoReturn
 
+from firstboot import ssh
 from firstboot.brief import known, read_brief
 from firstboot.errors import GuestError
 from firstboot.guests import creation, groups, headroom, maintenance, running, verbs, xl
@@ -49,7 +50,7 @@ def _size(text: str | None) -> int | None:
 
 def _hand_over(pair: Pair, words: Sequence[str], *, terminal: bool = False) -> NoReturn:
     """Have the peer do it, in this process's place."""
-    argv = ["ssh", *(["-t"] if terminal else ["-o", "BatchMode=yes"]), pair.brief.peer, "xenpair", "guest", *words]
+    argv = ssh.to_peer(pair.brief.peer, "guest", *words, terminal=terminal)
     pair.close()
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 -- an argv list, as through the door

@@ -13,6 +13,7 @@ from firstboot.guests import making, volumes, xl
 from firstboot.guests.definition import Definition
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
+from firstboot.guests.side import PeerSide
 from firstboot.places import Places
 from firstboot.probe.xen import Hypervisor
 
@@ -69,7 +70,7 @@ def create(pair: Pair, wish: Wish, say: Callable[[str], None]) -> Definition:
             kernel=path_of(pair.places, wish.definition.kernel),
             ramdisk=path_of(pair.places, wish.definition.ramdisk),
         )
-        _check_both(pair, definition)
+        _check_both(pair, peer, definition)
         source = _source(pair, wish)
         say(f"{name}: a volume of {wish.size >> 20}M")
         volumes.create(pair, replace(definition, phase="making"), wish.size)
@@ -85,12 +86,10 @@ def create(pair: Pair, wish: Wish, say: Callable[[str], None]) -> Definition:
     return definition
 
 
-def _check_both(pair: Pair, definition: Definition) -> None:
+def _check_both(pair: Pair, peer: PeerSide, definition: Definition) -> None:
     """What a guest needs to run must be on both nodes, or it could not be taken over."""
     files = [file for file in (definition.kernel, definition.ramdisk) if file]
-    for node, side in ((pair.brief.node, pair.here), (pair.brief.peer, pair.peer())):
-        if side is None:
-            continue
+    for node, side in ((pair.brief.node, pair.here), (pair.brief.peer, peer)):
         if missing := side.missing_files(files):
             raise GuestError(
                 f"{node} has no {' and no '.join(missing)}", hint="a guest's kernel and ramdisk lie on both nodes"

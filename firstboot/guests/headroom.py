@@ -6,15 +6,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.placement import Demand, Load, Situation, taken_over
+from config.capacity import MIB, guest_share
+from config.placement import Demand, Load, Situation, as_data, taken_over
 from firstboot.guests import running, xl
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
-from firstboot.plan.migration import memory_share
 from firstboot.probe.xen import Domain
 
 HELD_EXIT_CODE = 2
-MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def show(pair: Pair, *, json_wanted: bool, say: Callable[[str], None]) -> int:
     if (peer := pair.peer()) is not None:
         sides.append(Side(pair.brief.peer, peer.domains(), peer.hypervisor().free_memory))
     demands = tuple(
-        Demand(guest.name, one.home, memory_share(one.memory, one.vcpus), one.vcpus, one.priority)
+        Demand(guest.name, one.home, guest_share(one), one.vcpus, one.priority)
         for guest in registry(pair.brief.volume_group)
         if (one := guest.definition).wanted == "running" and one.phase == "ready"
     )
@@ -66,28 +65,7 @@ def show(pair: Pair, *, json_wanted: bool, say: Callable[[str], None]) -> int:
 
 def as_json(plan: tuple[Situation, ...]) -> str:
     """For scripts: memory in bytes, guests by name; lost is null for the present."""
-    return json.dumps(
-        {
-            "situations": [
-                {
-                    "lost": situation.lost,
-                    "nodes": [
-                        {
-                            "name": load.node,
-                            "memory": load.size,
-                            "left": load.left,
-                            "vcpus": load.vcpus,
-                            "runs": [demand.name for demand in load.started],
-                            "held": [demand.name for demand in load.held],
-                        }
-                        for load in situation.nodes
-                    ],
-                }
-                for situation in plan
-            ]
-        },
-        indent=1,
-    )
+    return json.dumps({"situations": as_data(plan)}, indent=1)
 
 
 def as_text(plan: tuple[Situation, ...]) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from config.capacity import guest_share
 from config.door import run
 from config.errors import XenpairError
+from firstboot import ssh
 from firstboot.errors import GuestError
 from firstboot.guests import groups, running, verbs, xl
 from firstboot.guests.definition import Guest
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
-from firstboot.plan.migration import memory_share
 from firstboot.stack import stack
 
 HAND_OVER_LIMIT = 120.0
@@ -28,7 +29,7 @@ def drain(pair: Pair, say: Callable[[str], None]) -> None:
     peer = pair.peer()
     if peer is None:
         raise GuestError(f"{pair.brief.peer} is off: this node is the only one")
-    need = sum(memory_share(guest.definition.memory, guest.definition.vcpus) for guest in guests)
+    need = sum(guest_share(guest.definition) for guest in guests)
     if need > (free := peer.hypervisor().free_memory):
         raise GuestError(
             f"{pair.brief.peer} has {free >> 20}M free, and the guests here need {-(-need >> 20)}M",
@@ -50,8 +51,8 @@ def rebalance(pair: Pair, say: Callable[[str], None], *, this_side: bool = False
         raise GuestError(f"{pair.brief.peer} is off: nothing can go home")
     _send(pair, [guest for guest in _here(pair) if guest.definition.home != pair.brief.node], say)
     if not this_side:
-        argv = ["ssh", "-o", "BatchMode=yes", pair.brief.peer, "xenpair", "rebalance", "--this-side"]
-        say(run(argv, timeout=None).stdout.strip() or f"nothing on {pair.brief.peer} is away from home")
+        there = ssh.to_peer(pair.brief.peer, "rebalance", "--this-side")
+        say(run(there, timeout=None).stdout.strip() or f"nothing on {pair.brief.peer} is away from home")
     if pair.brief.node not in groups.carried(pair.places):
         say(f"the guests of {pair.brief.node} are left to {pair.brief.node} again")
         stack().bring_home(pair.brief)

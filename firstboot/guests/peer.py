@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from config.door import kill_group, stream
 from config.errors import CommandError, XenpairError
+from firstboot import ssh
 from firstboot.brief import Brief
 from firstboot.errors import NodeError, PeerError
 from firstboot.guests import wire
@@ -24,28 +25,11 @@ from firstboot.guests.locks import Half, Owner, take
 from firstboot.guests.side import LocalSide
 from firstboot.places import Places
 
-COMMAND = "/usr/bin/xenpair"
-
-SSH_OPTIONS = {
-    "BatchMode": "yes",
-    "StrictHostKeyChecking": "yes",
-    "ConnectTimeout": "10",
-    # As long as sshd's side of it: each end gives up a peer that it has not heard for 30 s.
-    "ServerAliveInterval": "5",
-    "ServerAliveCountMax": "6",
-}
-
 ANSWER_LIMIT = 60.0
 """Seconds for one answer, the making of the connection included, unless the question says otherwise."""
 
 CLOSE_LIMIT = 2.0
 """Seconds for ssh to end by itself once it has nothing more to say."""
-
-
-def ssh_argv(brief: Brief) -> list[str]:
-    """What starts the server on the peer."""
-    options = [word for key, value in SSH_OPTIONS.items() for word in ("-o", f"{key}={value}")]
-    return ["ssh", "-T", *options, brief.peer, COMMAND, "peer"]
 
 
 class PeerSession:
@@ -64,7 +48,7 @@ class PeerSession:
     @classmethod
     def by_ssh(cls, brief: Brief) -> PeerSession:
         """With the peer of this node."""
-        return cls(brief.peer, ssh_argv(brief))
+        return cls(brief.peer, ssh.to_peer(brief.peer, "peer"))
 
     @property
     def alive(self) -> bool:

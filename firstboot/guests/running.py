@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from config.capacity import guest_share
 from config.errors import CommandError
 from firstboot import observe
-from firstboot.errors import GuestError, HeldError, NodeError
+from firstboot.errors import ElsewhereError, GuestError, HeldError, NodeError
 from firstboot.guests import xl
 from firstboot.guests.definition import Definition
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
-from firstboot.plan.migration import memory_share
 from firstboot.probe.xen import Domain
 
 log = logging.getLogger("xenpair")
@@ -32,11 +33,11 @@ def here(name: str, domains: Sequence[Domain] | None = None) -> Domain | None:
 def prove_elsewhere_absent(pair: Pair, name: str) -> None:
     """Return only if the peer does not have that guest and cannot get it while the caller holds its lock.
 
-    Raises GuestError where the peer has it, PeerError where nobody knows.
+    Raises ElsewhereError where the peer has it, PeerError where nobody knows.
     """
     peer = pair.peer()
     if peer is not None and (domain := here(name, peer.domains())) is not None:
-        raise GuestError(
+        raise ElsewhereError(
             f"{name} is on {pair.brief.peer} ({domain.state})", hint="`xenpair guest list` shows both nodes"
         )
 
@@ -44,8 +45,8 @@ def prove_elsewhere_absent(pair: Pair, name: str) -> None:
 def start(pair: Pair, guest: Definition) -> None:
     """Start it here. The caller holds the guest's lock on both nodes.
 
-    Raises GuestError where it runs already or this node cannot run it, HeldError where its memory is not free,
-    PeerError where the peer might run it, CommandError where Xen refuses.
+    Raises ElsewhereError where the peer has it, GuestError where it is here or this node cannot run it, HeldError where
+    its memory is not free, PeerError where the peer might run it, CommandError where Xen refuses.
     """
     drbd = observe.drbd()
     if drbd.role != "Primary" or drbd.suspended:
@@ -64,7 +65,7 @@ def start(pair: Pair, guest: Definition) -> None:
 
 def admit(guest: Definition, free: int, node: str) -> None:
     """Raises HeldError where a node with that much free memory (bytes) cannot take the guest."""
-    need = memory_share(guest.memory, guest.vcpus)
+    need = guest_share(guest)
     if need > free:
         mib = 1 << 20
         raise HeldError(
@@ -108,14 +109,14 @@ def end_all(names: Sequence[str], limit: float = STOP_LIMIT) -> None:
     domains = [domain for domain in xl.domains() if domain.guest in names]
     for domain in domains:
         if not domain.ended:
-            _try(lambda domain=domain: xl.ask_to_shut_down(domain))  # type: ignore[misc]
+            _try(partial(xl.ask_to_shut_down, domain))
     while any(not domain.ended for domain in domains) and time.monotonic() < deadline:
         time.sleep(1)
         domains = [domain for domain in xl.domains() if domain.guest in names]
     for domain in domains:
         if not domain.ended:
             log.warning("guests: %s did not shut down within %.0f s: its power is cut", domain.guest, limit)
-        _try(lambda domain=domain: xl.destroy(domain.domid))  # type: ignore[misc]
+        _try(partial(xl.destroy, domain.domid))
     if left := [domain.guest for domain in xl.domains() if domain.guest in names]:
         raise NodeError(f"Xen could not end {', '.join(left)}", hint="see `xl list`")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from config.errors import CommandError, XenpairError
 from firstboot import observe
 from firstboot.brief import Brief
-from firstboot.errors import HeldError, LockedError, ProbeError
+from firstboot.errors import ElsewhereError, HeldError, LockedError, ProbeError
 from firstboot.guests import groups, held, running, volumes, xl
 from firstboot.guests.bell import Bell
 from firstboot.guests.definition import Definition
@@ -33,6 +33,8 @@ RETRY = 3.0
 """Seconds until a guest is tried again that could not be dealt with."""
 GLANCE = 1.0
 """Seconds between two glances at /proc/drbd, which is a file and costs nothing."""
+NODE = "this node"
+"""In the place of a guest's name, which has no blank."""
 BELIEVED = 60.0
 """Seconds for which the peer's word that it has a guest is believed, unless something rings: each question is an SSH
 session, or a message in one."""
@@ -78,19 +80,21 @@ class Supervisor:
         if drbd.role != "Primary" or drbd.suspended:
             return True
         try:
-            guests = [guest.definition for guest in legible(self._brief.volume_group, lambda e: self._say("*", str(e)))]
+            guests = [
+                guest.definition for guest in legible(self._brief.volume_group, lambda e: self._say("a volume", str(e)))
+            ]
             domains = xl.domains()
         except (CommandError, ProbeError) as e:
-            self._say("", f"nothing can be done: {e}")
+            self._say(NODE, f"nothing can be done: {e}")
             return True
-        self._said.pop("", None)
+        self._said.pop(NODE, None)
         carried = groups.carried(self._places)
         self._held = {name: why for name, why in self._held.items() if any(guest.name == name for guest in guests)}
         results = [
             self._deal_with(pair, guest, domains, carried=guest.home in carried)
             for guest in sorted(guests, key=lambda guest: (-guest.priority, guest.name))
         ]
-        self._note_held()
+        held.write(self._places, self._held)
         return not all(results)
 
     def _deal_with(self, pair: Pair, guest: Definition, domains: tuple[Domain, ...], *, carried: bool) -> bool:
@@ -131,33 +135,34 @@ class Supervisor:
         step = next_guest_step(guest, xl.domains(), carried=carried)
         if type(step) is not type(before):
             return
-        peer = pair.peer() if isinstance(step, Start | Revive) else None
-        if peer is not None and running.here(name, peer.domains()) is not None:
+        try:
+            self._take(pair, guest, step, life)
+        except ElsewhereError:
             life.away_until = self._now() + BELIEVED
             if isinstance(step, Revive):
                 running.clear(name)
-            return
+
+    def _take(self, pair: Pair, guest: Definition, step: Step, life: _Life) -> None:
         match step:
             case Start():
                 running.start(pair, guest)
                 life.started = self._now()
             case Revive():
+                running.prove_elsewhere_absent(pair, guest.name)
                 self._count_life(life)
-                running.clear(name)
-                if self._now() >= life.not_before:
-                    running.start(pair, guest)
-                    life.started = self._now()
-                else:
-                    log.warning(
-                        "guests: %s ends again and again: next start in %.0f s", name, life.not_before - self._now()
-                    )
+                running.clear(guest.name)
+                if (wait := life.not_before - self._now()) > 0:
+                    log.warning("guests: %s ends again and again: next start in %.0f s", guest.name, wait)
+                    return
+                running.start(pair, guest)
+                life.started = self._now()
             case Bury(domid, rest):
                 if rest:
-                    log.info("guests: %s has ended, and its config says that it stays so", name)
+                    log.info("guests: %s has ended, and its config says that it stays so", guest.name)
                     volumes.retag(pair, guest, replace(guest, wanted="stopped"))
                 xl.destroy(domid)
             case Sweep(domid):
-                log.warning("guests: a live migration of %s died and left domain %d here: removed", name, domid)
+                log.warning("guests: a live migration of %s died and left domain %d here: removed", guest.name, domid)
                 xl.destroy(domid)
             case Leave():
                 pass
@@ -171,10 +176,7 @@ class Supervisor:
         """Once for each new reason."""
         if self._said.get(name) != what:
             self._said[name] = what
-            log.warning("guests: %s%s", f"{name}: " if name.strip("*") else "", what)
-
-    def _note_held(self) -> None:
-        held.write(self._places, self._held)
+            log.warning("guests: %s: %s", name, what)
 
 
 def _roles(drbd: DrbdState) -> tuple[str, str, str, bool]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
+from config.capacity import volume_size
 from config.door import run
 from config.errors import XenpairError
 from firstboot import observe
@@ -27,9 +28,6 @@ log = logging.getLogger("xenpair")
 LOCK = "volumes"
 PATIENCE = 300.0
 """Seconds to wait for another change of the group. Each takes seconds."""
-
-EXTENT = 4 << 20
-"""Bytes by which volumes grow: vgcreate(8), --physicalextentsize, whose default first boot takes."""
 
 
 def tool(command: str) -> str:
@@ -48,7 +46,7 @@ def create(pair: Pair, definition: Definition, size: int) -> None:
     with _shared_change(pair, f"guest create {name}") as change:
         if name in {volume.name for volume in logical_volumes(group)}:
             raise GuestError(f"there is a volume {group}/{name} already", hint="`xenpair guest list` shows the guests")
-        rounded = _rounded(size)
+        rounded = volume_size(size)
         _check_room(pair, rounded, f"a disk of {rounded >> 20}M")
         words = [word for tag in tags for word in ("--addtag", tag)]
         wipe = ["--yes", "--wipesignatures", "y", "--zero", "y"]
@@ -74,7 +72,7 @@ def resize(pair: Pair, name: str, size: int) -> None:
     """
     with _shared_change(pair, f"guest resize {name}") as change:
         guest = _found(pair, name)
-        rounded = _rounded(size)
+        rounded = volume_size(size)
         if rounded < guest.size:
             raise GuestError(
                 f"the disk of {name} has {guest.size >> 20}M, and {rounded >> 20}M would cut off its end",
@@ -234,11 +232,6 @@ def _check_room(pair: Pair, size: int, what: str) -> None:
             f"there is no room for {what}: {free >> 20}M are free in {pair.brief.volume_group}",
             hint="ask for less, or delete a guest that is not needed",
         )
-
-
-def _rounded(size: int) -> int:
-    """To whole extents, upward, as LVM does it."""
-    return -(-size // EXTENT) * EXTENT
 
 
 def _tags(definition: Definition) -> tuple[str, ...]:

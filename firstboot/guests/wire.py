@@ -8,14 +8,14 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from config.errors import XenpairError
-from firstboot.errors import GuestError, HeldError, LockedError, NodeError, PeerError, StorageError
+from firstboot.errors import ElsewhereError, GuestError, HeldError, LockedError, NodeError, PeerError, StorageError
 
 T = TypeVar("T")
 
 LINE_LIMIT = 1 << 20
 """Characters of a line: a thousand domains are a fifth of it."""
 
-ANSWERS = {kind.__name__: kind for kind in (LockedError, GuestError, HeldError, StorageError)}
+ANSWERS = {kind.__name__: kind for kind in (LockedError, GuestError, ElsewhereError, HeldError, StorageError)}
 """Errors that are an answer: they mean the same to whoever asked. Of any other he knows only that he knows nothing."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from config.door import Output, run, write_file
 from config.errors import CommandError
+from firstboot import ssh
 from firstboot.errors import GuestError, ProbeError
 from firstboot.guests.definition import Definition
 from firstboot.guests.domain_config import domain_uuid, xl_config
@@ -35,12 +36,6 @@ POLL = 2.0
 """Seconds between two looks at a guest that shuts down."""
 LAST_LINES = 4
 """Of an error of xl: with libxl, one failure runs through several layers, and each says its line."""
-
-SSH = (
-    "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 "
-    "-o ServerAliveInterval=5 -o ServerAliveCountMax=6"
-)
-"""The peer's host key is in /etc/ssh/ssh_known_hosts since the join, and no other is believed."""
 
 _NOISE = re.compile(
     r"Parsing config from|Shutting down domain|Saving to |Loading new save file|\s*Savefile contains|xc: info|"
@@ -136,7 +131,7 @@ def migrate(name: str, peer: str, limit: float = MIGRATION_LIMIT) -> None:
     runs on here then, but only a look at both nodes tells.
     """
     # Cut at the transport, xl resumes the guest here; killed itself, xl would leave it suspended.
-    transport = f"timeout --foreground {limit:.0f} {SSH}"
+    transport = " ".join(["timeout", "--foreground", f"{limit:.0f}", *ssh.argv()])
     _xl("migrate", "-e", "-s", transport, str(_number(name)), peer, timeout=limit + RESUME_LIMIT)
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+from config.capacity import MIB, guest_share
 from firstboot.guests.definition import Definition
 from firstboot.probe.xen import Hypervisor
 
-MIB = 1 << 20
-
 NEEDED = ("hvm", "hap")
 """What `xl info` must list in virt_caps for a PVH guest: hardware virtualisation, nested paging."""
-
-
-def memory_share(memory: int, vcpus: int) -> int:
-    """Bytes that Xen sets aside for a guest with that many bytes of RAM: the same as config.capacity.guest_share."""
-    return memory + vcpus * MIB + memory // 128
 
 
 def obstacles(definition: Definition, mine: Hypervisor, peers: Hypervisor, bridge_there: bool) -> tuple[str, ...]:
@@ -35,7 +29,7 @@ def obstacles(definition: Definition, mine: Hypervisor, peers: Hypervisor, bridg
         found.append(
             f"the peer's CPU lacks features of this one, which the guest may be using (hw_caps in `xl info`: {words})"
         )
-    need = memory_share(definition.memory, definition.vcpus)
+    need = guest_share(definition)
     if need > peers.free_memory:
         found.append(f"it needs {-(-need // MIB)}M of memory, and the peer has {peers.free_memory // MIB}M free")
     if not bridge_there:

@@ -151,15 +151,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("servers", boots, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="session")
-def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
-    """The lab's pair on BIOS firmware, formed from nothing by its first boot; None for hosts that are not the lab's."""
-    if pytestconfig.getoption("--cluster-hosts"):
-        yield None
-        return
+def forming(request: pytest.FixtureRequest, directory: Path, config_fixture: str) -> Iterator[Lab]:
+    """A pair on BIOS firmware, formed from nothing by its first boot, by the config that a fixture names."""
     lab = fresh_lab(
-        FORMED_LAB,
-        request.getfixturevalue("small_config_file"),
+        directory,
+        request.getfixturevalue(config_fixture),
         request.getfixturevalue("image"),
         "bios",
         request.getfixturevalue("config_file").parent / "secrets",
@@ -169,6 +165,15 @@ def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> I
         yield lab
     finally:
         lab.reset()
+
+
+@pytest.fixture(scope="session")
+def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
+    """The lab's pair on BIOS firmware, formed from nothing by its first boot; None for hosts that are not the lab's."""
+    if pytestconfig.getoption("--cluster-hosts"):
+        yield None
+        return
+    yield from forming(request, FORMED_LAB, "small_config_file")
 
 
 @pytest.fixture(scope="module")

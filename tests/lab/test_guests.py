@@ -14,7 +14,7 @@ from lab.campaign.audits import forgotten, ran_twice
 from lab.guest import GUESTS, RAMDISK, Answer, ask, diary, heard, read_diary
 from lab.pair import PROJECT, Lab, directory
 from lab.volume_calls import Callers, audit
-from tests.lab.conftest import FORMED_LAB, assert_healthy, fresh_lab
+from tests.lab.conftest import FORMED_LAB, assert_healthy, forming
 
 pytestmark = pytest.mark.lab
 
@@ -37,18 +37,7 @@ def pair(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
     if FORMED_LAB.exists():
         # Four machines at once would be too much for the host.
         Lab(FORMED_LAB).down()
-    lab = fresh_lab(
-        PROJECT / ".lab" / "test-guests",
-        request.getfixturevalue("guest_config_file"),
-        request.getfixturevalue("image"),
-        "bios",
-        request.getfixturevalue("config_file").parent / "secrets",
-    )
-    try:
-        lab.up()
-        yield lab
-    finally:
-        lab.reset()
+    yield from forming(request, PROJECT / ".lab" / "test-guests", "guest_config_file")
 
 
 @pytest.fixture(scope="module")

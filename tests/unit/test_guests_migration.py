@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.capacity import guest_share
-from config.model import Cluster
 from firstboot.guests.definition import Definition
-from firstboot.plan.migration import memory_share, missing_features, obstacles
+from firstboot.plan.migration import missing_features, obstacles
 from firstboot.probe.xen import Hypervisor, parse_hypervisor
 
 MIB = 1 << 20
@@ -63,7 +62,7 @@ def test_words_that_only_one_side_tells_count_where_they_say_something() -> None
 
 
 def test_the_peer_needs_room_for_more_than_the_guests_ram(xen: Hypervisor) -> None:
-    need = memory_share(WEB.memory, WEB.vcpus)
+    need = guest_share(WEB)
     assert need > WEB.memory
     assert obstacles(WEB, xen, replace(xen, free_memory=need), bridge_there=True) == ()
     (why,) = obstacles(WEB, xen, replace(xen, free_memory=need - 1), bridge_there=True)
@@ -78,8 +77,3 @@ def test_the_bridge_must_be_there(xen: Hypervisor) -> None:
 def test_all_is_told_at_once(xen: Hypervisor) -> None:
     poor = Hypervisor("4.17.0", 0, 0, frozenset(), ())
     assert len(obstacles(WEB, xen, poor, bridge_there=False)) == 5
-
-
-def test_a_guest_takes_as_much_here_as_the_checks_of_the_config_say(cluster: Cluster) -> None:
-    for guest in cluster.guests:
-        assert memory_share(guest.memory, guest.vcpus) == guest_share(guest)

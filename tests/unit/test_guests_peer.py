@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from config.errors import CommandError
+from firstboot import ssh
 from firstboot.errors import GuestError, HeldError, LockedError, NodeError, PeerError, StorageError
 from firstboot.guests import peer, wire
 from firstboot.guests.locks import Owner, take
-from firstboot.guests.peer import PeerSession, Server, serve, ssh_argv
+from firstboot.guests.peer import PeerSession, Server, serve
 from firstboot.guests.side import LocalSide, PeerSide
 from firstboot.places import Places
 from firstboot.probe.xen import Domain, Hypervisor
@@ -173,7 +174,7 @@ def test_the_server_goes_on_after_garbage_and_lets_go_of_everything_at_the_end(t
 
 
 def test_it_goes_over_ssh_without_a_question_and_is_given_up_when_it_is_not_heard() -> None:
-    argv = ssh_argv(XEN1)
+    argv = ssh.to_peer(XEN1.peer, "peer")
     assert argv[0] == "ssh"
     assert argv[-3:] == ["xen2", "/usr/bin/xenpair", "peer"]
     for option in ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=6"):
