@@ -16,6 +16,9 @@ from firstboot.places import Places
 XENSTORE_WATCH = ("xenstore-watch", "@introduceDomain", "@releaseDomain")
 """Prints a line whenever a domain appears, shuts down or goes (docs/misc/xenstore.txt of Xen, special watches)."""
 
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
+"""setpriv(1): the supervisor's unit leaves what it has started alone when it stops, for the guests' sake."""
+
 
 def ring(places: Places) -> None:
     """Wake the supervisor of this node; nothing where none runs."""
@@ -68,6 +71,6 @@ class Bell:
 
     def _xen_fd(self) -> list[int]:
         if self._xen is None:
-            self._xen = stream(XENSTORE_WATCH)
+            self._xen = stream((*DIES_WITH_US, *XENSTORE_WATCH))
         assert self._xen.stdout is not None  # noqa: S101 -- stream() gives it a pipe
         return [self._xen.stdout.fileno()]
