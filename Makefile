@@ -6,7 +6,7 @@ INVOKE := $(VENV)/bin/invoke
 APT_PACKAGES := $(shell sed 's/\#.*//' packages.apt)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: lab test test-guests check format lock deps clean
+.PHONY: lab test check format lock deps clean
 
 lab: deps
 	$(INVOKE) build-image
@@ -32,10 +32,7 @@ check: deps
 
 test: check
 	$(VENV)/bin/pytest -q tests/model
-	$(VENV)/bin/pytest tests/image tests/lab --ignore tests/lab/test_guests.py
-
-test-guests: deps
-	$(VENV)/bin/pytest tests/lab/test_guests.py
+	$(VENV)/bin/pytest --durations 20 tests/image tests/lab
 
 format: $(VENV)/.locked
 	$(VENV)/bin/ruff format .

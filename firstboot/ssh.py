@@ -21,5 +21,9 @@ def argv(*flags: str) -> list[str]:
 
 
 def to_peer(peer: str, *words: str, terminal: bool = False) -> list[str]:
-    """What runs `xenpair` with these words on the peer. terminal: somebody sits at this end."""
-    return [*argv("-t" if terminal else "-T"), peer, COMMAND, *words]
+    """What runs `xenpair` with these words on the peer.
+
+    terminal: it gets one there, whether or not there is one here, and so it ends when this end does; a console that was
+    left running would keep everybody else out.
+    """
+    return [*argv("-tt" if terminal else "-T"), peer, COMMAND, *words]

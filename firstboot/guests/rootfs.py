@@ -141,9 +141,9 @@ def _trouble(path: str, e: OSError) -> GuestError:
 
 def check(tree: Tree) -> None:
     """Raises GuestError for what is no root file system, such as one below a directory of its own in the tarball."""
-    if not (tree.is_directory("etc") and tree.is_directory("usr")):
+    if missing := [name for name in ("etc", "usr") if not tree.is_directory(name)]:
         raise GuestError(
-            "there is no root file system in it: no etc and no usr at its top",
+            f"there is no root file system in it: no {' and no '.join(missing)} at its top",
             hint="pack it from inside: `tar --create --zstd --file rootfs.tar.zst --directory ROOT .`",
         )
 

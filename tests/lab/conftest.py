@@ -21,7 +21,7 @@ from images.build import build_image
 from images.progress import Progress
 from lab.guest import write_guest_config
 from lab.machine import Firmware
-from lab.pair import Lab
+from lab.pair import Lab, directory
 from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -110,14 +110,14 @@ def image(config_file: Path) -> Path:
     return artifacts.qcow2
 
 
-def fresh_lab(directory: Path, config_file: Path, image: Path, firmware: Firmware, secrets_dir: Path) -> Lab:
+def fresh_lab(where: Path, config_file: Path, image: Path, firmware: Firmware, secrets_dir: Path) -> Lab:
     """A lab with empty disks, whatever an interrupted run has left there."""
-    if directory.exists():
+    if where.exists():
         try:
-            Lab(directory).reset()
+            Lab(where).reset()
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
-    return Lab.prepare(directory, config_file, image, firmware=firmware, secrets_dir=secrets_dir)
+            shutil.rmtree(where, ignore_errors=True)
+    return Lab.prepare(where, config_file, image, firmware=firmware, secrets_dir=secrets_dir)
 
 
 def status(lab: Lab, node: str) -> dict[str, Any]:
@@ -151,29 +151,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("servers", boots, indirect=True, scope="module")
 
 
-def forming(request: pytest.FixtureRequest, directory: Path, config_fixture: str) -> Iterator[Lab]:
-    """A pair on BIOS firmware, formed from nothing by its first boot, by the config that a fixture names."""
-    lab = fresh_lab(
-        directory,
-        request.getfixturevalue(config_fixture),
-        request.getfixturevalue("image"),
-        "bios",
-        request.getfixturevalue("config_file").parent / "secrets",
-    )
+@pytest.fixture(scope="session")
+def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
+    """The pair with two guests, on BIOS firmware, formed from nothing by its first boot, or the one that --lab names.
+
+    None for hosts that are not the lab's.
+    """
+    if pytestconfig.getoption("--cluster-hosts"):
+        yield None
+        return
+    if name := pytestconfig.getoption("--lab"):
+        yield Lab(directory(name))
+        return
+    config_file, image = request.getfixturevalue("config_file"), request.getfixturevalue("image")
+    guests = request.getfixturevalue("guest_config_file")
+    lab = fresh_lab(FORMED_LAB, guests, image, "bios", config_file.parent / "secrets")
     try:
         lab.up()
         yield lab
     finally:
         lab.reset()
-
-
-@pytest.fixture(scope="session")
-def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
-    """The lab's pair on BIOS firmware, formed from nothing by its first boot; None for hosts that are not the lab's."""
-    if pytestconfig.getoption("--cluster-hosts"):
-        yield None
-        return
-    yield from forming(request, FORMED_LAB, "small_config_file")
 
 
 @pytest.fixture(scope="module")
