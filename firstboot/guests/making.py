@@ -26,6 +26,8 @@ COPY_LIMIT = 4 * 3600.0
 UNMOUNT_LIMIT = 1800.0
 """Seconds; what was unpacked last is still on its way to the disks."""
 UNMOUNT_TRIES = 5
+PRIVATE = "xenpair-making-"
+"""Begins the name of the directory in which a new volume is mounted while it is filled."""
 
 LABEL_LIMIT = 16
 """Bytes of an ext4 label (mke2fs(8), -L)."""
@@ -103,7 +105,7 @@ def make_file_system(device: Path, label: str) -> None:
 def mounted(device: Path) -> Iterator[Path]:
     """Its file system, at a place that only root can enter. Raises CommandError, also where it stays mounted."""
     # In a directory of its own, since the mode of a mounted one is the file system's, and anybody may enter that.
-    private = Path(tempfile.mkdtemp(prefix="xenpair-making-"))
+    private = Path(tempfile.mkdtemp(prefix=PRIVATE))
     root = private / "root"
     try:
         root.mkdir()
@@ -117,6 +119,20 @@ def mounted(device: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             root.rmdir()
             private.rmdir()
+
+
+def release(device: Path) -> bool:
+    """Unmount what a maker that was killed has left mounted; whether there was anything. The caller holds its lock.
+
+    Raises CommandError where something of the maker's is still at work in it.
+    """
+    told = run(["findmnt", "--noheadings", "--raw", "--output", "TARGET", "--source", device], check=False).stdout
+    left = [Path(target) for target in told.splitlines() if Path(target).parent.name.startswith(PRIVATE)]
+    for root in left:
+        _unmount(root)
+        root.rmdir()
+        root.parent.rmdir()
+    return bool(left)
 
 
 def _unmount(root: Path) -> None:

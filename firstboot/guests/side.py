@@ -74,12 +74,21 @@ class LocalSide:
 
     def deactivate(self, volume: str) -> None:
         """Make it unusable on this node; one that is gone is fine, one in use raises CommandError."""
+        argv = ["lvchange", "--activate", "n", self._path(volume)]
         try:
-            run(["lvchange", "--activate", "n", self._path(volume)])
+            run(argv)
         except CommandError as e:
-            if GONE not in e.stderr:
+            if GONE in e.stderr:
+                self._forget(volume)
+            elif self._release(volume):
+                run(argv)
+            else:
                 raise
-            self._forget(volume)
+
+    def _release(self, volume: str) -> bool:
+        from firstboot.guests import making  # noqa: PLC0415 -- what only holds locks need not load it
+
+        return making.release(self._places.at(f"dev/{self._path(volume)}"))
 
     def _forget(self, volume: str) -> None:
         """Activated here, and removed by the other node since: the kernel still maps what may be another's by now."""

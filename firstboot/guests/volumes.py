@@ -109,7 +109,7 @@ def retag(pair: Pair, old: Definition, new: Definition) -> None:
 def settle(pair: Pair) -> None:
     """Remove every volume that is marked as being made or deleted and that nobody is at any more.
 
-    Raises GuestError, StorageError, PeerError where one cannot be removed now.
+    One that cannot be removed now keeps nobody from anything: it is told in the log, and tried again by the next call.
     """
     for name in [guest.name for guest in registry(pair.brief.volume_group) if guest.definition.phase != "ready"]:
         with ExitStack() as stack:
@@ -120,8 +120,12 @@ def settle(pair: Pair) -> None:
                 continue
             found = [guest for guest in registry(pair.brief.volume_group) if guest.name == name]
             if found and found[0].definition.phase != "ready":
-                log.warning("guests: %s was left %s: removed", name, found[0].definition.phase)
-                remove(pair, name)
+                try:
+                    remove(pair, name)
+                except XenpairError as e:
+                    log.warning("guests: %s was left %s, and stays for now: %s", name, found[0].definition.phase, e)
+                else:
+                    log.warning("guests: %s was left %s: removed", name, found[0].definition.phase)
 
 
 class _Change:

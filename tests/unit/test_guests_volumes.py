@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from config.door import Output
 from config.errors import CommandError, XenpairError
 from firstboot.brief import Brief
 from firstboot.errors import GuestError, LockedError, PeerError, StorageError
@@ -178,6 +179,33 @@ def test_what_the_kernel_still_maps_of_a_volume_that_is_gone_is_cleared(
     mapped.touch()
     side.deactivate("web-01")
     assert ran[-1] == ["dmsetup", "remove", "data-web--01"]
+
+
+def test_what_a_killed_maker_has_left_mounted_is_unmounted_and_nothing_else_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = tmp_path / "xenpair-making-k2x" / "root"
+    ours.mkdir(parents=True)
+    mounts = [tmp_path / "administrators", ours]
+    released: list[Path] = []
+
+    def fake(argv: list[str | Path], **_: object) -> Output:
+        if argv[0] == "lvchange" and mounts:
+            raise CommandError(list(map(str, argv)), 5, "  Logical volume data/web01 contains a filesystem in use.")
+        if argv[0] == "umount":
+            released.append(Path(argv[1]))
+            mounts.remove(Path(argv[1]))
+        return Output(0, "".join(f"{mount}\n" for mount in mounts), "")
+
+    monkeypatch.setattr("firstboot.guests.side.run", fake)
+    monkeypatch.setattr("firstboot.guests.making.run", fake)
+    side = LocalSide(XEN1, rig.places(tmp_path, XEN1))
+    with pytest.raises(CommandError, match="in use"):
+        side.deactivate("web01")
+    assert released == [ours]
+    assert not ours.parent.exists()
+    mounts.clear()
+    side.deactivate("web01")
 
 
 # What is noted of it changes.
