@@ -9,14 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.console import Follower
 from lab.pair import PROJECT, Lab
-from tests.lab.conftest import FORMED_LAB, assert_healthy, fresh_lab, status, wait_until
+from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, assert_healthy, fresh_lab, status, wait_for_step, wait_until
 
 pytestmark = pytest.mark.lab
-
-LIMIT = 1200.0
-"""Seconds for a step, or for a boot, under emulation."""
 
 FENCING_LIMIT = 180.0
 """Seconds from the loss of a node until the other one has decided: 10 to notice, 21 of delay, and emulation."""
@@ -35,16 +31,6 @@ def lab(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Lab
         yield lab
     finally:
         lab.reset()
-
-
-def wait_for_step(lab: Lab, node: str, text: str) -> None:
-    """Until the node's console has come to that step since its last power-on."""
-    follower = Follower(lab.directory / f"{node}.log", lab.state().boots[node])
-    deadline = time.monotonic() + LIMIT
-    while text not in (progress := follower.poll()).text:
-        assert not progress.failure, f"{node}: {progress.failure}"
-        assert time.monotonic() < deadline, f"{node} never came to {text!r}"
-        time.sleep(0.1)
 
 
 def write(lab: Lab, node: str, text: str) -> None:
@@ -86,7 +72,7 @@ def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
     wait_for_step(lab, "xen2", "disks")
     lab.kill("xen2")
     lab.start("xen2")
-    lab.wait(timeout=LIMIT)
+    lab.wait(timeout=BOOT_LIMIT)
 
     for node in NODES:
         assert lab.ssh(node, "test -d /sys/firmware/efi && cat /sys/hypervisor/type").stdout.strip() == "xen"
@@ -122,7 +108,7 @@ def test_a_cut_link_freezes_both_until_one_is_proven_off(lab: Lab) -> None:
     power_on_seen(lab, "xen2", boot)
     wait_for_step(lab, "xen2", "xen1 is not there")
     lab.heal("cluster")
-    lab.wait("xen2", timeout=LIMIT)
+    lab.wait("xen2", timeout=BOOT_LIMIT)
     assert_healthy(lab)
     assert_kept(lab, "written-by-xen1")
 
@@ -145,24 +131,12 @@ def test_a_dead_server_whose_bmc_is_dead_too_is_confirmed_by_hand_and_replaced(l
     each_second = "while echo on | dd of=/dev/data/kept seek=1 oflag=direct,sync bs=512 conv=sync; do sleep 1; done"
     lab.ssh("xen1", f"setsid sh -c 'echo $$ > /run/writer; {each_second}' >/dev/null 2>&1 </dev/null &")
     lab.start("xen2")
-    lab.wait("xen2", timeout=LIMIT)
+    lab.wait("xen2", timeout=BOOT_LIMIT)
     assert_healthy(lab)
     # The survivor's guests never stop: its writer neither ended nor met an error.
     lab.ssh("xen1", "kill $(cat /run/writer)")
     lab.ssh("xen2", "lvchange --activate y data/kept")
     assert_kept(lab, "by-word")
-
-
-def test_after_a_power_loss_a_node_alone_waits_for_the_other(lab: Lab) -> None:
-    write(lab, "xen1", "last-word")
-    wait_acknowledged(lab, "xen1", "last-word")
-    lab.kill()
-    lab.start("xen1")
-    wait_for_step(lab, "xen1", "xen2 may have gone on without this side")
-    lab.start("xen2")
-    lab.wait(timeout=LIMIT)
-    assert_healthy(lab)
-    assert_kept(lab, "last-word")
 
 
 def write_behind(lab: Lab, node: str, volume: str, text: str) -> None:
@@ -213,7 +187,7 @@ def test_a_split_brain_is_frozen_shown_and_settled_by_typed_words(lab: Lab) -> N
     words = "discard what was written on xen2"
     assert lab.ssh("xen2", "echo yes | xenpair split-brain --keep xen1", check=False).returncode == 1
     assert content(lab, "xen2", "kept").startswith("parted-xen2")
-    lab.ssh("xen1", f"echo {words} | xenpair split-brain --keep xen1", timeout=LIMIT)
+    lab.ssh("xen1", f"echo {words} | xenpair split-brain --keep xen1", timeout=BOOT_LIMIT)
     assert_healthy(lab)
     assert_kept(lab, "parted-xen1")
     for node in NODES:
