@@ -58,6 +58,8 @@ class Supervisor:
         self._lives: dict[str, _Life] = {}
         self._held: dict[str, str] = {}
         self._said: dict[str, str] = {}
+        self._heard = False
+        """Whether the peer was connected since it was last proven off."""
 
     def run(self) -> None:
         """For as long as the node is up."""
@@ -76,6 +78,7 @@ class Supervisor:
 
     def look(self, pair: Pair) -> bool:
         """Deal with every guest once, the most important first; True where something is to be tried again soon."""
+        self._inherit(pair)
         drbd = observe.drbd()
         if drbd.role != "Primary" or drbd.suspended:
             return True
@@ -96,6 +99,21 @@ class Supervisor:
         ]
         held.write(self._places, self._held)
         return not all(results)
+
+    def _inherit(self, pair: Pair) -> None:
+        """Carry the peer's groups as soon as it is proven off, once for each time.
+
+        The stack hands them over as well, but only after its deadtime and all that it does then. Where it has handed
+        nothing to this node, such as after a drain, the word stays its own.
+        """
+        state = pair.state()
+        if state == "connected":
+            self._heard = True
+        elif state == "off" and self._heard:
+            self._heard = False
+            carried = groups.carried(self._places)
+            for group in {self._brief.node, self._brief.peer} - set(carried) if carried else ():
+                groups.carry(self._places, group)
 
     def _deal_with(self, pair: Pair, guest: Definition, domains: tuple[Domain, ...], *, carried: bool) -> bool:
         """False where it has to be tried again soon."""

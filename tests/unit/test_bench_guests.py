@@ -26,7 +26,7 @@ def test_each_stage_of_a_failover_is_found_where_it_shows_first() -> None:
         "DRBD has noticed",
         "it is proven off",
         "heartbeat has declared it dead",
-        "its group is handed over",
+        "its group is the other node's",
         "its guest is started",
     ]
     assert [round(at, 2) for at in found.values()] == [10.01, 15.5, 19.75, 20.5, 23.5]

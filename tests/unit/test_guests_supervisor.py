@@ -20,8 +20,10 @@ from firstboot.guests.pair import Pair
 from firstboot.guests.supervisor import BELIEVED, RETRY, Supervisor
 from firstboot.places import Places
 from firstboot.plan.guests import CRASH, FIRST_PAUSE
+from firstboot.plan.survival import PeerState, peer_state
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.xen import Domain, Hypervisor
+from tests.unit.guests_rig import FROZEN, SURVIVOR
 
 MIB = 1 << 20
 BRIEF = Brief(node="xen1", peer="xen2", first=True, resource="r0", volume_group="data")
@@ -60,6 +62,9 @@ class World:
 
     def verify(self) -> None:
         pass
+
+    def state(self) -> PeerState:
+        return peer_state(self.drbd)
 
     def refresh(self, volume: str) -> None:
         assert volume in self.guests
@@ -134,6 +139,36 @@ def test_nothing_is_started_before_the_stack_has_handed_the_group_out(guardian: 
     look(guardian, world)
     assert world.created == []
     assert world.asked == 0
+
+
+def test_a_lost_peers_guests_are_started_at_its_proof_and_not_before(guardian: Supervisor, world: World) -> None:
+    world.guests["db01"] = replace(WEB, name="db01", home="xen2")
+    look(guardian, world)
+    world.drbd = FROZEN
+    look(guardian, world)
+    assert world.created == ["web01"]
+    world.drbd = SURVIVOR
+    look(guardian, world)
+    assert world.created == ["web01", "db01"]
+    assert groups.carried(world.places) == ("xen1", "xen2")
+
+
+def test_what_the_stack_takes_from_a_survivor_stays_taken(guardian: Supervisor, world: World) -> None:
+    look(guardian, world)
+    world.drbd = SURVIVOR
+    look(guardian, world)
+    for group in ("xen1", "xen2"):
+        groups.release(world.places, group)
+    look(guardian, world)
+    assert groups.carried(world.places) == ()
+
+
+def test_a_node_to_which_the_stack_has_handed_nothing_waits_for_its_word(guardian: Supervisor, world: World) -> None:
+    groups.release(world.places, "xen1")
+    look(guardian, world)
+    world.drbd = SURVIVOR
+    look(guardian, world)
+    assert groups.carried(world.places) == ()
 
 
 def test_a_guest_that_the_peer_has_is_not_started_and_the_peer_is_believed_for_a_while(
