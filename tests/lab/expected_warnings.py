@@ -1,4 +1,4 @@
-"""Warnings that a clean boot may write, each with the reason why it is none of ours. Anything else is news."""
+"""Warnings that a boot may write of itself, each with the reason why it is none of ours. Anything else is news."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ EXPECTED: tuple[tuple[str, str], ...] = (
     ),
     (r"WARN: (G_CH_|Gmain_|G_SIG_|G_WC_)\w+: .*(took|was delayed)", "emulation is slow"),
     (r"heartbeat\[\d+\]: \[\d+\]: WARN: Late heartbeat", "emulation is slow"),
+    (r"systemd-journald\[\d+\]: File \S+ corrupted or uncleanly shut down", "its power was cut before this boot"),
     (r"heartbeat\[\d+\]: \[\d+\]: WARN: No Previous generation", "heartbeat's very first start"),
 )
 

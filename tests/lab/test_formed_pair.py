@@ -160,7 +160,7 @@ def test_no_unit_has_failed(server: Server) -> None:
     assert server.ask("systemctl list-units --failed --no-legend --plain") == ""
 
 
-def test_a_clean_boot_warns_of_nothing_unexpected(server: Server) -> None:
+def test_a_boot_warns_of_nothing_unexpected(server: Server) -> None:
     lines = server.ask("journalctl --boot --priority warning --output short-monotonic --no-hostname --quiet")
     assert unexpected(lines) == []
 
