@@ -12,8 +12,9 @@ from pathlib import Path
 from bench.rows import Row
 from config.door import run
 from config.loader import Loaded, load
-from images import sources
+from images import backport, sources
 from images.build import build_image
+from images.cache import Cache
 from images.disklayer import Format
 from images.namespace import isolated, remove_tree
 from images.progress import Progress
@@ -65,7 +66,8 @@ def _cpu_seconds() -> float:
 def _floor(loaded: Loaded, scratch: Path, progress: Progress) -> None:
     request = Request.of(loaded.cluster.debian)
     offer = sources.survey(request.mirror, request.debian.suite, scratch)
-    argv = mmdebstrap_argv(request.debian, offer, scratch, scratch / "floor.tar")
+    pools = [backport.pool(wanted, Cache(scratch), progress) for wanted in request.backports]
+    argv = mmdebstrap_argv(request.debian, offer, pools, scratch, scratch / "floor.tar")
     environment = {"TMPDIR": str(scratch), **sources.proxy_environment()}
     with progress.stage("mmdebstrap to a tar"):
         run(isolated(argv), timeout=_TIMEOUT, env=environment)

@@ -65,6 +65,19 @@ class ClusterSection(Model):
     """DNS domain of the nodes."""
 
 
+class Backport(Model):
+    """A package of a newer suite for the dom0. Which packages are installed, debian.packages says."""
+
+    package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+    """Name of the source package; with rebuild: false, of the binary package."""
+    suite: Literal["forky", "sid"] = "sid"
+    """Debian suite that it is taken from, of the same mirror."""
+    rebuild: bool = True
+    """Whether it is built anew for the dom0's suite; false takes it as it is: only for one of all architectures."""
+    tests: bool = True
+    """Whether the package's own tests are run when it is rebuilt; one that fails fails the image."""
+
+
 class Debian(Model):
     """What the dom0 image is made of."""
 
@@ -74,6 +87,8 @@ class Debian(Model):
     """auto: the mirrors that the build host's own apt uses; or the URL of a mirror that holds main and security."""
     packages: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")], ...] = ()
     """Further Debian packages for the dom0."""
+    backports: tuple[Backport, ...] = ()
+    """Packages to bring from a newer suite; they are taken where they are newer than the mirror's."""
 
 
 class Admin(Model):

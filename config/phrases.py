@@ -22,6 +22,7 @@ EXAMPLES = {
     "Cluster.storage": "{system: {serial: ABC123}, backing: {serial: XYZ789}}",
     "ClusterSection.name": "xenpair",
     "ClusterSection.domain": "example.org",
+    "Backport.package": "xen-tools",
     "Debian.mirror": "auto",
     "Debian.packages": "[tcpdump, mtr-tiny]",
     "Match.uuid": "4c4c4544-0042-3510-8052-b4c04f564831",

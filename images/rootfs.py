@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from config.door import run, write_file
 from config.model import Debian
-from images import packages, sources
+from images import backport, packages, sources
 from images.cache import Cache, content_key
 from images.files import File, code, fingerprints, read_tree, write_tree
 from images.jobs import REPOSITORY, RootfsJob, run_inside
@@ -60,6 +60,7 @@ class Request:
 
     debian: Debian
     mirror: sources.Mirror
+    backports: tuple[backport.Request, ...]
     files: Mapping[str, File]
     key: str
 
@@ -67,10 +68,12 @@ class Request:
     def of(cls, debian: Debian) -> Request:
         """Raises MirrorError where the build host's apt knows no Debian archive."""
         mirror, files = sources.resolve(debian), carried_by_initramfs()
+        backports = tuple(backport.Request.of(wanted, debian, mirror) for wanted in debian.backports)
         inputs = {
             "suite": debian.suite,
             "mirror": asdict(mirror),
             "packages": wanted_packages(debian),
+            "backports": [request.key for request in backports],
             "firmware": packages.FIRMWARE,
             "debconf": packages.DEBCONF,
             "dpkg": packages.DPKG_OPTIONS,
@@ -78,7 +81,7 @@ class Request:
             "code": code(_CODE),
             "mmdebstrap": run(["mmdebstrap", "--version"]).stdout.strip(),
         }
-        return cls(debian, mirror, files, content_key(inputs))
+        return cls(debian, mirror, backports, files, content_key(inputs))
 
 
 def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
@@ -87,13 +90,14 @@ def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
     waiting = "another build is making the same root file system; waiting for it"
     with cache.lock("rootfs", request.key, waiting=lambda: progress.note(waiting)):
         if not layer.is_dir():
+            pools = [backport.pool(wanted, cache, progress) for wanted in request.backports]
             with cache.scratch() as scratch:
-                _make(request, scratch, progress)
+                _make(request, pools, scratch, progress)
                 cache.publish(scratch / "layer", "rootfs", request.key)
     return _load(layer)
 
 
-def _make(request: Request, scratch: Path, progress: Progress) -> None:
+def _make(request: Request, pools: Sequence[Path], scratch: Path, progress: Progress) -> None:
     with progress.stage("asking the mirror"):
         offer = sources.survey(request.mirror, request.debian.suite, scratch)
     layer, overlay = scratch / "layer", scratch / "files"
@@ -102,7 +106,7 @@ def _make(request: Request, scratch: Path, progress: Progress) -> None:
     job = RootfsJob(
         tree=str(scratch / "tree"),
         tar=str(layer / "rootfs.tar"),
-        mmdebstrap=tuple(mmdebstrap_argv(request.debian, offer, scratch, scratch / "tree")),
+        mmdebstrap=tuple(mmdebstrap_argv(request.debian, offer, pools, scratch, scratch / "tree")),
         files=str(overlay),
     )
     with progress.stage("installing Debian into the root file system"):
@@ -115,11 +119,17 @@ def _make(request: Request, scratch: Path, progress: Progress) -> None:
     write_file(layer / "layer.json", json.dumps(facts, indent=1))
 
 
-def mmdebstrap_argv(debian: Debian, offer: sources.Offer, scratch: Path, target: Path) -> list[str]:
-    """mmdebstrap(1) for the packages of the image; its input files are written to scratch."""
+def mmdebstrap_argv(
+    debian: Debian, offer: sources.Offer, pools: Sequence[Path], scratch: Path, target: Path
+) -> list[str]:
+    """mmdebstrap(1) for the packages of the image; its input files are written to scratch.
+
+    pools: our own, which nobody else can write to, and which apt is told to trust.
+    """
     answers = scratch / "debconf"
     answers.write_text(packages.DEBCONF)
     lines = [line for source in offer.sources for line in source.one_line()]
+    lines += [f"deb [trusted=yes] copy:{pool} ./" for pool in pools]
     return [
         "mmdebstrap",
         "--quiet",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.door import Output
-from config.model import Cluster
-from images import deb, disklayer, files, rootfs
+from config.model import Backport, Cluster
+from images import backport, deb, disklayer, files, rootfs
 from images.cache import content_key
 from images.deb import Package
 from images.disklayer import Inputs
@@ -20,7 +20,8 @@ from images.rootfs import Request
 
 @pytest.fixture(autouse=True)
 def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rootfs, "run", lambda _: Output(0, "mmdebstrap 1.3.5\n", ""))
+    for module in (rootfs, backport):
+        monkeypatch.setattr(module, "run", lambda _: Output(0, "mmdebstrap 1.3.5\n", ""))
     monkeypatch.setattr(deb, "commit_time", lambda _: 1767323045)
 
 
@@ -42,7 +43,14 @@ def test_a_key_does_not_depend_on_the_order_of_its_inputs() -> None:
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
 
 
-@pytest.mark.parametrize("values", [{"packages": ("tcpdump",)}, {"mirror": "http://other.example/debian"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"packages": ("tcpdump",)},
+        {"mirror": "http://other.example/debian"},
+        {"backports": (Backport(package="xen-tools"),)},
+    ],
+)
 def test_what_the_first_layer_is_made_of_changes_both_keys(pair: Cluster, values: dict[str, object]) -> None:
     other = changed(pair, "debian", **values)
     assert Request.of(other.debian).key != Request.of(pair.debian).key
