@@ -31,6 +31,8 @@ def lab(formed_lab: Lab | None) -> Iterator[Lab]:
     if formed_lab is None:
         pytest.skip("these tests stop and kill guests, which are the lab's and nobody else's")
     assert_healthy(formed_lab)
+    # Whoever had the pair before may have left them anywhere.
+    formed_lab.ssh(XEN1, "xenpair rebalance", timeout=GUEST_LIMIT)
     before = {
         name: wait_for(f"{name} answers", partial(answer, formed_lab, name, address))
         for name, (_, address) in GUESTS.items()
