@@ -24,7 +24,7 @@ class GuestNetwork(Model):
     mac: Mac | None = None
     """MAC address of its card; derived from the names of cluster and guest if not given, and so always the same."""
     address: GuestAddress = "dhcp"
-    """dhcp, or its IPv4 address with prefix length: written into a system that is installed from a tarball."""
+    """dhcp, or its IPv4 address with prefix length: written into a system that is made from a tarball or a suite."""
     gateway: IPv4Address | None = None
     """Its default gateway, only with an address of its own."""
 
@@ -43,12 +43,16 @@ class GuestBoot(Model):
 
 
 class GuestInstall(Model):
-    """What is put on its disk, once, before its first start: one of the two."""
+    """What is put on its disk, once, before its first start: a tarball, an image, or a suite."""
 
     tarball: FileName | None = None
     """Root file system as a tar file, unpacked onto a new file system that fills the disk."""
     image: FileName | None = None
     """Disk image, raw or qcow2, copied onto the disk; the disk is at least as large."""
+    suite: Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")] | None = None
+    """Debian suite that xen-tools installs on the disk, from a mirror; debian.backports brings xen-tools."""
+    mirror: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    """URL of the mirror for suite; the one of the node's own apt if not given. Only with suite."""
 
 
 class Guest(Model):

@@ -179,8 +179,8 @@ def guest_kernels(cluster: Cluster) -> Iterator[Problem]:
             if getattr(guest.boot, key):
                 problem = "with by: guest the GRUB in the guest decides, and this would have no effect"
                 yield Problem(("guests", i, "boot", key), problem, "take it out, or write by: host")
-        if guest.install is None or guest.install.image is None:
-            problem = "a kernel of its own comes with a disk image, and none is given"
+        if guest.install is None or (guest.install.image or guest.install.suite) is None:
+            problem = "a kernel of its own comes with a disk image or a suite, and none is given"
             yield Problem(("guests", i, "boot", "by"), problem, "add `install: {image: FILE}`, or write by: host")
 
 
@@ -190,12 +190,15 @@ def guest_installs(cluster: Cluster) -> Iterator[Problem]:
         if guest.install is None:
             continue
         where = ("guests", i, "install")
-        if guest.install.tarball is not None and guest.install.image is not None:
-            yield Problem(where, "names a tarball and an image, and a disk is filled from one of them", "keep one")
-        elif guest.install.tarball is None and guest.install.image is None:
+        named = [what for what in ("tarball", "image", "suite") if getattr(guest.install, what) is not None]
+        if len(named) > 1:
+            yield Problem(where, f"names {' and '.join(named)}, and a disk is filled from one of them", "keep one")
+        elif not named:
             yield Problem(
-                where, "names neither a tarball nor an image", "name one, or leave install out: an empty disk"
+                where, "names no tarball, no image and no suite", "name one, or leave install out: an empty disk"
             )
+        if guest.install.mirror is not None and guest.install.suite is None:
+            yield Problem((*where, "mirror"), "is there for a suite alone", "take it out, or name a suite")
 
 
 def guest_options(cluster: Cluster) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from config.errors import XenpairError
 from firstboot.errors import GuestError, PeerError
-from firstboot.guests import making, volumes, xl
+from firstboot.guests import making, volumes, xen_tools, xl
 from firstboot.guests.definition import Definition
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
@@ -23,13 +23,18 @@ CREATION_PATIENCE = 300.0
 
 @dataclass(frozen=True)
 class Wish:
-    """A guest that is to be. kind auto: pvh where both nodes can; size: bytes of its disk; files by name or path."""
+    """A guest that is to be. kind auto: pvh where both nodes can; size: bytes of its disk; files by name or path.
+
+    suite: Debian's, for xen-tools, from mirror (a URL; the one of the node's own apt if empty).
+    """
 
     definition: Definition
     size: int
     kind: Literal["auto", "pvh", "pv"] = "auto"
     tarball: str = ""
     image: str = ""
+    suite: str = ""
+    mirror: str = ""
 
 
 def path_of(places: Places, file: str) -> str:
@@ -76,7 +81,7 @@ def create(pair: Pair, wish: Wish, say: Callable[[str], None]) -> Definition:
         volumes.create(pair, replace(definition, phase="making"), wish.size)
         try:
             if not isinstance(source, making.Empty):
-                say(f"{name}: installing {wish.tarball or wish.image}")
+                say(f"{name}: installing {wish.tarball or wish.image or wish.suite}")
             keys = administrators_keys(pair.places)
             making.fill(definition, Path("/dev", pair.brief.volume_group, name), source, authorized_keys=keys)
         except XenpairError:
@@ -107,6 +112,9 @@ def _source(pair: Pair, wish: Wish) -> making.Source:
             if not path.is_file():
                 raise GuestError(f"{pair.brief.node} has no {path}", hint="copy it there, or name another file")
             return kind(path)
+    if wish.suite:
+        xen_tools.check()
+        return making.Suite(wish.suite, wish.mirror or xen_tools.mirror(pair.places))
     return making.Empty()
 
 

@@ -106,6 +106,8 @@ def _add_create(verbs: Commands[argparse.ArgumentParser]) -> None:
     create.add_argument("--kind", choices=["auto", "pvh", "pv"], default="auto", help="auto: pvh where both nodes can")
     create.add_argument("--tarball", metavar="FILE", help="a root file system to unpack on its disk")
     create.add_argument("--image", metavar="FILE", help="a raw or qcow2 disk image to copy onto its disk")
+    create.add_argument("--suite", help="a Debian suite for xen-tools to install on its disk, like trixie")
+    create.add_argument("--mirror", metavar="URL", help="where xen-tools gets it; the node's own mirror if not given")
     create.add_argument("--boot", choices=["host", "guest"], default="host", help="guest: its own kernel, by its GRUB")
     create.add_argument("--kernel", metavar="FILE", help="on both nodes; dom0's own if not given")
     create.add_argument("--ramdisk", metavar="FILE", help="on both nodes; dom0's own if not given")

@@ -14,7 +14,7 @@ from pathlib import Path
 from config.door import run
 from config.errors import CommandError
 from firstboot.errors import GuestError
-from firstboot.guests import rootfs
+from firstboot.guests import rootfs, xen_tools
 from firstboot.guests.definition import Definition
 
 MIB = 1 << 20
@@ -56,15 +56,23 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Suite:
+    """A Debian suite that xen-tools installs from a mirror (a URL)."""
+
+    name: str
+    mirror: str
+
+
+@dataclass(frozen=True)
 class Empty:
     """Nothing."""
 
 
-Source = Tarball | Image | Empty
+Source = Tarball | Image | Suite | Empty
 
 
 def fill(definition: Definition, device: Path, source: Source, authorized_keys: str = "") -> None:
-    """Fill a new volume, whose content is lost. authorized_keys: who may log in as root; into a tarball's system only.
+    """Fill a new volume, whose content is lost. authorized_keys: who may log in as root; not into an image's system.
 
     Raises GuestError where the source is none or does not fit, CommandError where a tool fails; the volume holds
     something half-made then.
@@ -80,6 +88,15 @@ def fill(definition: Definition, device: Path, source: Source, authorized_keys: 
                         rootfs.furnish(tree, definition, authorized_keys)
                     except GuestError as e:
                         raise GuestError(f"{path}: {e.message}", hint=e.hint) from e
+        case Suite(name, mirror):
+            xen_tools.check()
+            make_file_system(device, definition.name)
+            with private() as scratch:
+                xen_tools.install(definition, device, name, mirror, scratch)
+            with mounted(device) as root, rootfs.Tree(root) as tree:
+                rootfs.check(tree)
+                xen_tools.prepare(tree)
+                rootfs.furnish(tree, definition, authorized_keys)
         case Image(path):
             copy_image(path, device)
         case Empty():
@@ -105,20 +122,32 @@ def make_file_system(device: Path, label: str) -> None:
 def mounted(device: Path) -> Iterator[Path]:
     """Its file system, at a place that only root can enter. Raises CommandError, also where it stays mounted."""
     # In a directory of its own, since the mode of a mounted one is the file system's, and anybody may enter that.
-    private = Path(tempfile.mkdtemp(prefix=PRIVATE))
-    root = private / "root"
-    try:
+    with private() as directory:
+        root = directory / "root"
         root.mkdir()
         run(["mount", "-t", "ext4", "-o", MOUNT_OPTIONS, device, root])
         try:
             yield root
         finally:
             _unmount(root)
+
+
+@contextlib.contextmanager
+def private() -> Iterator[Path]:
+    """A directory that only root can enter, and that is gone afterwards, unless something is still mounted in it."""
+    directory = Path(tempfile.mkdtemp(prefix=PRIVATE))
+    try:
+        yield directory
     finally:
-        # Not what is below it: while it is mounted, that is the guest's.
         with contextlib.suppress(OSError):
-            root.rmdir()
-            private.rmdir()
+            _clear(directory)
+
+
+def _clear(directory: Path) -> None:
+    """One level and no deeper: while something is mounted there, what is below is the guest's. Raises OSError."""
+    for left in directory.iterdir():
+        left.rmdir() if left.is_dir() else left.unlink()
+    directory.rmdir()
 
 
 def release(device: Path) -> bool:
@@ -130,8 +159,7 @@ def release(device: Path) -> bool:
     left = [Path(target) for target in told.splitlines() if Path(target).parent.name.startswith(PRIVATE)]
     for root in left:
         _unmount(root)
-        root.rmdir()
-        root.parent.rmdir()
+        _clear(root.parent)
     return bool(left)
 
 
@@ -139,7 +167,7 @@ def _unmount(root: Path) -> None:
     # Something that looks at every new file system may be in it for a moment. Never lazily: the guest would be started
     # on a file system that is still mounted here.
     for left in reversed(range(UNMOUNT_TRIES)):
-        if run(["umount", root], check=left == 0, timeout=UNMOUNT_LIMIT).returncode == 0:
+        if run(["umount", "--recursive", root], check=left == 0, timeout=UNMOUNT_LIMIT).returncode == 0:
             return
         time.sleep(1)
 

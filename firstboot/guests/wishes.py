@@ -53,6 +53,8 @@ def from_config(cluster: Cluster, guest: Guest) -> Wish:
         kind=guest.type,
         tarball=(install.tarball or "") if install else "",
         image=(install.image or "") if install else "",
+        suite=(install.suite or "") if install else "",
+        mirror=(install.mirror or "") if install else "",
     )
 
 
@@ -82,8 +84,10 @@ def from_arguments(arguments: argparse.Namespace, places: Places, here: str) -> 
         "restart": arguments.restart,
         "options": options,
     }
-    if arguments.tarball or arguments.image:
-        raw["install"] = _given(tarball=arguments.tarball, image=arguments.image)
+    if install := _given(
+        tarball=arguments.tarball, image=arguments.image, suite=arguments.suite, mirror=arguments.mirror
+    ):
+        raw["install"] = install
     try:
         guest = Guest.model_validate(raw)
     except ValidationError as e:

@@ -193,8 +193,8 @@ def test_what_a_killed_maker_has_left_mounted_is_unmounted_and_nothing_else_is(
         if argv[0] == "lvchange" and mounts:
             raise CommandError(list(map(str, argv)), 5, "  Logical volume data/web01 contains a filesystem in use.")
         if argv[0] == "umount":
-            released.append(Path(argv[1]))
-            mounts.remove(Path(argv[1]))
+            released.append(Path(argv[-1]))
+            mounts.remove(Path(argv[-1]))
         return Output(0, "".join(f"{mount}\n" for mount in mounts), "")
 
     monkeypatch.setattr("firstboot.guests.side.run", fake)
