@@ -140,13 +140,20 @@ GUEST_ERRORS: list[Case] = [
         )
         for key in ("kernel", "ramdisk", "arguments")
     ),
-    ("guest_installs", [guests(guest("a", more="install: {}"))], "guests[0].install", "guests:", "names neither"),
+    (
+        "guest_installs",
+        [guests(guest("a", more="install: {tarball: z.tar, mirror: 'http://a/debian'}"))],
+        "guests[0].install.mirror",
+        "mirror:",
+        "for a suite alone",
+    ),
+    ("guest_installs", [guests(guest("a", more="install: {}"))], "guests[0].install", "guests:", "names no tarball"),
     (
         "guest_installs",
         [guests(guest("a", more="install: {tarball: a.tar, image: a.img}"))],
         "guests[0].install",
         "guests:",
-        "names a tarball and an image",
+        "names tarball and image",
     ),
     (
         "guest_options",
