@@ -6,7 +6,7 @@ INVOKE := $(VENV)/bin/invoke
 APT_PACKAGES := $(shell sed 's/\#.*//' packages.apt)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: lab test check format lock deps clean
+.PHONY: lab test test-long check format lock deps clean
 
 lab: deps
 	$(INVOKE) build-image
@@ -32,7 +32,11 @@ check: deps
 
 test: check
 	$(VENV)/bin/pytest -q tests/model
-	$(VENV)/bin/pytest --durations 20 tests/image tests/lab
+	$(VENV)/bin/pytest --durations 20 -m "not long" tests/image tests/lab
+
+# What would make the above too long for CI; each is also played by `invoke bench` or `invoke campaign`, but a guest's whole life.
+test-long: deps
+	$(VENV)/bin/pytest --durations 20 -m long tests/lab
 
 format: $(VENV)/.locked
 	$(VENV)/bin/ruff format .

@@ -21,7 +21,18 @@ from firstboot.guests.definition import Definition
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import legible
 from firstboot.places import Places
-from firstboot.plan.guests import SHORT_LIFE, Bury, Leave, Revive, Start, Step, Sweep, next_guest_step, pause_before
+from firstboot.plan.guests import (
+    REASONS,
+    SHORT_LIFE,
+    Bury,
+    Leave,
+    Revive,
+    Start,
+    Step,
+    Sweep,
+    next_guest_step,
+    pause_before,
+)
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.xen import Domain
 
@@ -167,6 +178,8 @@ class Supervisor:
                 life.started = self._now()
             case Revive():
                 running.prove_elsewhere_absent(pair, guest.name)
+                if (ended := running.here(guest.name)) is not None:
+                    log.info("guests: %s has %s, and is started again", guest.name, _why(ended))
                 self._count_life(life)
                 running.clear(guest.name)
                 if (wait := life.not_before - self._now()) > 0:
@@ -195,6 +208,10 @@ class Supervisor:
         if self._said.get(name) != what:
             self._said[name] = what
             log.warning("guests: %s: %s", name, what)
+
+
+def _why(domain: Domain) -> str:
+    return REASONS.get(domain.reason, f"ended ({domain.state}, reason {domain.reason})")
 
 
 def _roles(drbd: DrbdState) -> tuple[str, str, str, bool]:

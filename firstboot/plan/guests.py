@@ -11,6 +11,13 @@ from firstboot.probe.xen import Domain
 REBOOT, SUSPEND, CRASH, WATCHDOG = 1, 2, 3, 4
 """Why a domain ended: SHUTDOWN_* in Xen's public/sched.h; 0 is poweroff."""
 CRASHES = (CRASH, WATCHDOG)
+REASONS: dict[int | None, str] = {
+    0: "powered off",
+    REBOOT: "rebooted",
+    SUSPEND: "suspended",
+    CRASH: "crashed",
+    WATCHDOG: "hung (watchdog)",
+}
 
 SHORT_LIFE = 60.0
 """Seconds: a guest that ended sooner after its start is started again only after a pause."""

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.lab
 SEED = 7
 FAULTS = ("cluster-flap", "disk-error")
 """What test_pulled_plugs does not pull; two of the catalogue, since a fault that ends in a boot takes minutes."""
+LONG = ("disk-error",)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,13 @@ def campaign(formed_lab: Lab | None) -> Campaign:
     return campaign
 
 
-@pytest.mark.parametrize("planned", schedule(SEED, len(FAULTS), FAULTS), ids=lambda planned: planned.fault.name)
+PLANNED = [
+    pytest.param(planned, id=planned.fault.name, marks=[pytest.mark.long] if planned.fault.name in LONG else [])
+    for planned in schedule(SEED, len(FAULTS), FAULTS)
+]
+
+
+@pytest.mark.parametrize("planned", PLANNED)
 def test_the_pair_comes_back_and_every_audit_passes(campaign: Campaign, planned: Round) -> None:
     outcome = campaign.play(planned)
     assert not outcome.findings, summary(outcome)

@@ -90,6 +90,7 @@ def test_the_configs_guests_run_at_home_and_answer(lab: Lab) -> None:
             assert row["type"] == "pvh"
 
 
+@pytest.mark.long
 def test_the_life_of_a_pv_guest_from_a_tarball(lab: Lab) -> None:
     lab.ssh(XEN2, "mkdir -p /run/rootfs/etc /run/rootfs/usr && echo old >/run/rootfs/etc/hostname")
     lab.ssh(XEN2, "tar -C /run/rootfs -czf /run/rootfs.tar.gz . && rm -r /run/rootfs")
@@ -122,6 +123,7 @@ def test_the_life_of_a_pv_guest_from_a_tarball(lab: Lab) -> None:
     lab.ssh(XEN1, f"vgck {GROUP}")
 
 
+@pytest.mark.long
 def test_an_images_system_boots_the_kernel_that_it_holds(lab: Lab) -> None:
     own_line = f"console=hvc0 ip={IMAGE_AT.partition('/')[0]}:::255.255.255.0:{IMAGE}:eth0:off"
     menu = f"linux /boot/vmlinuz {own_line}\\ninitrd /boot/initrd\\nboot\\n"
@@ -148,6 +150,7 @@ def test_lvm_by_hand_is_refused_and_names_our_command(lab: Lab) -> None:
     assert "code 5" in said
 
 
+@pytest.mark.long
 def test_calls_from_both_nodes_at_once_lose_nothing(lab: Lab) -> None:
     account = Callers(lab, processes=1, calls=3).end(GUEST_LIMIT)
     assert account.refused == []
