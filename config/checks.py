@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 from config import guest_checks
-from config.diskrules import is_empty, proven_apart, rules, unsafe_wipes
+from config.diskrules import is_empty, mirror_faults, proven_apart, rules, unsafe_wipes
 from config.findings import Location, yaml_path
 from config.model import Cluster
 from config.problems import LINKS, Check, Problem, card_name, is_host, nearby, repeated, unusable
@@ -220,6 +220,11 @@ def disk_rules(cluster: Cluster) -> Iterator[Problem]:
             yield Problem((*where, "min_size"), problem, "exchange them")
 
 
+def mirrors_take_two_disks(cluster: Cluster) -> Iterator[Problem]:
+    """A rule can mean as many disks as it asks for."""
+    yield from (Problem(*fault) for fault in mirror_faults(cluster))
+
+
 def wipe_names_a_disk(cluster: Cluster) -> Iterator[Problem]:
     """What is to be wiped is one disk of one node, by its serial number."""
     yield from (Problem(*fault) for fault in unsafe_wipes(cluster))
@@ -281,6 +286,7 @@ CHECKS: tuple[Check, ...] = (
     heartbeat_deadtime,
     heartbeat_initdead,
     disk_rules,
+    mirrors_take_two_disks,
     wipe_names_a_disk,
     backing_is_not_system,
     fencing,

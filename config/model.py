@@ -17,6 +17,7 @@ from config.guest import Guest
 from config.values import (
     BridgeName,
     DiskText,
+    DiskTexts,
     Domain,
     HostName,
     Mac,
@@ -150,10 +151,10 @@ class Bmc(Model):
 
 
 class DiskRule(Model):
-    """Which disk is meant: all that is given must fit, and exactly one disk may."""
+    """Which disk is meant: all that is given must fit, and exactly one disk may; with raid1 exactly two."""
 
-    serial: DiskText | None = None
-    """Serial number as lsblk shows it; * and ? match as in a shell."""
+    serial: DiskTexts | None = None
+    """Serial number as lsblk shows it; * and ? match as in a shell. With raid1 also a list of two, one for a disk."""
     wwn: DiskText | None = None
     """World wide name as lsblk shows it."""
     model: DiskText | None = None
@@ -164,6 +165,15 @@ class DiskRule(Model):
     """Largest size that fits."""
     wipe: YesOrNo = False
     """Erase what the disk holds, once, before its first use. Only for the backing disk of one node, by exact serial."""
+    raid1: YesOrNo = False
+    """Two disks that Linux mirrors (md, RAID1), for a server without a RAID controller."""
+
+    @property
+    def serials(self) -> tuple[str, ...]:
+        """The patterns of serial, however many there are."""
+        if self.serial is None:
+            return ()
+        return (self.serial,) if isinstance(self.serial, str) else self.serial
 
 
 class NodeDisks(Model):
@@ -222,9 +232,9 @@ class Storage(Model):
     """From the disks to the volume group that the guests live on."""
 
     system: DiskRule
-    """The disk that the dom0 is installed on."""
+    """The disk, or mirrored pair of disks, that the dom0 is installed on."""
     backing: DiskRule
-    """The disk below DRBD."""
+    """The disk, or mirrored pair of disks, below DRBD."""
     drbd: Drbd = Drbd()
     """The replicated device between them."""
     volume_group: VolumeGroupName = "data"

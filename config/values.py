@@ -136,6 +136,17 @@ def _line(value: str) -> str:
     return value
 
 
+def _one_or_several(value: object) -> object:
+    """Said here, since pydantic would tell of a text that is none and of a list that is none at once."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if not items or not all(isinstance(item, str) for item in items):
+        raise ValueError(
+            "is neither a serial number nor a list of them; "
+            "write it like `serial: ABC123` or `serial: [ABC123, ABC124]`"
+        )
+    return value
+
+
 def _ssh_key(value: str) -> str:
     if not _SSH_KEY.fullmatch(value):
         raise ValueError("not an SSH public key; paste the one line of a .pub file: `ssh-ed25519 AAAA... you@host`")
@@ -170,6 +181,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 Line = Annotated[str, AfterValidator(_line)]
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 DiskText = Annotated[str, Field(min_length=1, max_length=128)]
+DiskTexts = Annotated[DiskText | tuple[DiskText, ...], BeforeValidator(_one_or_several)]
 
 
 class Model(BaseModel):

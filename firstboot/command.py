@@ -70,6 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     replace.add_argument("--config", help="cluster.yaml with the new machine's MAC addresses, serials, BMC")
     replace.set_defaults(action=_replace)
 
+    disk = commands.add_parser(
+        "replace-disk", help="take a blank disk, or one that was out, into the mirror below DRBD"
+    )
+    disk.add_argument("serial", help="its serial, as `lsblk -o PATH,SERIAL` shows it")
+    disk.set_defaults(action=_replace_disk)
+
+    event = commands.add_parser("mirror-event", help="(mdadm's) something has happened to a mirror")
+    event.add_argument("what", nargs="+")
+    event.set_defaults(action=_mirror_event)
+
     fence = commands.add_parser("fence", help="when the peer is lost and nothing else can tell that it is off")
     fence.add_argument(
         "--confirm-peer-is-off",
@@ -147,6 +157,24 @@ def _replace(arguments: argparse.Namespace) -> int:
 
     replace_peer(Places(), arguments.node, Path(arguments.config) if arguments.config else None)
     sys.stdout.write("this node awaits the new machine; `xenpair status` shows how far it is\n")
+    return 0
+
+
+def _replace_disk(arguments: argparse.Namespace) -> int:
+    from firstboot.new_half import replace_disk
+
+    log_to_journal()
+    replace_disk(Places(), arguments.serial)
+    sys.stdout.write("the mirror copies to it; `xenpair status` shows how far that is\n")
+    return 0
+
+
+def _mirror_event(arguments: argparse.Namespace) -> int:
+    from firstboot import mirrors
+
+    log_to_journal()
+    log.warning("mdadm: %s", " ".join(arguments.what))
+    mirrors.note(Places())
     return 0
 
 

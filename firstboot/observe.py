@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -33,6 +34,7 @@ from firstboot.probe.drbd import (
 from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
 from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
 from firstboot.probe.machine import Machine
+from firstboot.probe.mirror import ATTRIBUTES, Array, parse_array
 
 SETTLE_LIMIT = 600.0
 """Seconds; systemd gives a single device 180 of them (systemd-udevd.service(8), event_timeout)."""
@@ -121,6 +123,30 @@ def settle(waiting: Callable[[str], None] = lambda _: None) -> None:
 def exists(device: Path) -> bool:
     """Whether there is a device of that name now."""
     return device.exists()
+
+
+def kernel_name(device: Path) -> str | None:
+    """What the kernel calls a device by that stable name, like vdb1; None where there is none."""
+    return device.resolve().name if device.exists() else None
+
+
+def holders(name: str) -> tuple[str, ...]:
+    """What lies right upon a device, be it started or not: names like md127, by the kernel's name of the device."""
+    try:
+        return tuple(sorted(path.name for path in Path("/sys/class/block", name, "holders").iterdir()))
+    except FileNotFoundError:
+        return ()
+
+
+def array(name: str) -> Array:
+    """What the kernel says of the md array of that name, like md127."""
+    directory = Path("/sys/class/block", name, "md")
+    files = [directory / attribute for attribute in ATTRIBUTES] + sorted(directory.glob("dev-*/state"))
+    found = {}
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            found[str(file.relative_to(directory))] = file.read_text()
+    return parse_array(found)
 
 
 def metadata(partition: str | Path) -> Metadata | None:

@@ -57,6 +57,11 @@ class Places:
         return self.at("var/lib/xenpair/brief.json")
 
     @property
+    def mirror(self) -> Path:
+        """Of a node whose backing device is a mirror: its halves, and which of them is out."""
+        return self.at("var/lib/xenpair/mirror.json")
+
+    @property
     def formed(self) -> Path:
         """Exists once first boot is done."""
         return self.at("var/lib/xenpair/formed")

@@ -11,7 +11,7 @@ from firstboot.errors import JournalError, ProbeError
 from firstboot.journal import REBUILT, Entry, Journal, read_journal, set_aside
 from firstboot.node import ThisNode
 from firstboot.plan.recovery import DISKS, Past, Rebuild, judge
-from firstboot.probe.records import partuuid_in_join, partuuid_in_resource
+from firstboot.probe.records import device_in_join, device_in_resource
 
 log = logging.getLogger("xenpair")
 
@@ -45,16 +45,16 @@ def _past(node: ThisNode) -> Past:
     named = {}
     if (text := _read(places.join)) is not None:
         try:
-            named[str(places.join)] = partuuid_in_join(text, node.me.name, node.cluster.cluster.name)
+            named[str(places.join)] = device_in_join(text, node.me.name, node.cluster.cluster.name)
         except ProbeError as e:
             raise JournalError(
                 f"{places.join}: {e.message}",
                 hint="move it away, then `xenpair resume`: both nodes state their facts again",
             ) from e
     if (text := _read(places.at(RESOURCE))) is not None:
-        partuuid = partuuid_in_resource(text.decode(errors="replace"), node.me.name)
-        if partuuid is not None:
-            named[str(places.at(RESOURCE))] = partuuid
+        device = device_in_resource(text.decode(errors="replace"), node.me.name)
+        if device is not None:
+            named[str(places.at(RESOURCE))] = device
     return Past(tuple(str(file) for file in files if file.exists()), named)
 
 

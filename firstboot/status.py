@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from config.errors import CommandError
-from firstboot import observe, split_brain
+from firstboot import mirrors, observe, split_brain
 from firstboot.bmc import bmc_of
 from firstboot.brief import Brief, FencingBrief, read_fencing_brief
 from firstboot.errors import BmcError
@@ -16,6 +16,7 @@ from firstboot.guests import held, xl
 from firstboot.guests.registry import registry
 from firstboot.journal import kept_aside
 from firstboot.places import Places
+from firstboot.plan import mirror
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
 from firstboot.report import Progress, State, awaited_machine, read_progress
@@ -74,6 +75,24 @@ class FencingStatus:
 
 
 @dataclass(frozen=True)
+class MirrorStatus:
+    """state: whole, copying, rebuilding, degraded, stopped or outdated, or none on a node without a mirror.
+
+    lost: serials of the disks that are not in it; percent: of the copying that goes on, else null; reason: what to do.
+    """
+
+    state: mirror.State | Literal["none"] = "none"
+    lost: tuple[str, ...] = ()
+    percent: int | None = None
+    reason: str = ""
+
+    @property
+    def sound(self) -> bool:
+        """Whether each write goes to two disks."""
+        return self.state in ("none", "whole", "copying")
+
+
+@dataclass(frozen=True)
 class GuestStatus:
     """running_on: this node's name, or null where it does not run here or Xen does not answer.
 
@@ -99,6 +118,7 @@ class Status:
     heartbeat: HeartbeatStatus
     fencing: FencingStatus = FencingStatus("unknown")
     split_brain: SplitBrainStatus = split_brain.NONE
+    mirror: MirrorStatus = MirrorStatus()
     guests: tuple[GuestStatus, ...] = ()
 
     @property
@@ -116,6 +136,7 @@ def health(
     *,
     parted: bool = False,
     held: bool = False,
+    mirrored: bool = True,
 ) -> Literal["healthy", "degraded", "failed"]:
     """failed: this node cannot serve. degraded: it can, or will by itself, and something is missing. Else healthy."""
     if firstboot == "failed" or parted:
@@ -125,6 +146,7 @@ def health(
     roles = (drbd.role, drbd.peer_role)
     whole = drbd.both_up_to_date and roles == ("Primary", "Primary") and not drbd.suspended
     sound = whole and group_seen and heartbeat == "up" and fencing.state in ("ready", "by-hand") and not held
+    sound = sound and mirrored
     return "healthy" if firstboot == "done" and sound else "degraded"
 
 
@@ -179,6 +201,15 @@ def firstboot_status(places: Places) -> FirstBootStatus:
     )
 
 
+def mirror_status(places: Places) -> MirrorStatus:
+    """How the mirror below DRBD is. Raises NodeError."""
+    found = mirrors.status(places)
+    if found is None:
+        return MirrorStatus()
+    known, now = found
+    return MirrorStatus(now.state, now.lost, now.percent, mirror.advice(now, known))
+
+
 def status_of(brief: Brief, places: Places) -> Status:
     """Look at this node now. Raises ProbeError or CommandError where a tool says what we do not understand."""
     first_boot, drbd = firstboot_status(places), observe.drbd()
@@ -189,6 +220,7 @@ def status_of(brief: Brief, places: Places) -> Status:
     fencing = fencing_status(drbd, places)
     parted = split_brain.status(brief, places, drbd)
     guests = guests_status(brief, places) if group is not None else ()
+    mirrored = mirror_status(places)
     return Status(
         node=brief.node,
         health=health(
@@ -199,6 +231,7 @@ def status_of(brief: Brief, places: Places) -> Status:
             fencing,
             parted=parted.state == "detected",
             held=any(guest.held for guest in guests),
+            mirrored=mirrored.sound,
         ),
         firstboot=first_boot,
         drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk, drbd.suspended),
@@ -206,6 +239,7 @@ def status_of(brief: Brief, places: Places) -> Status:
         heartbeat=HeartbeatStatus(heartbeat),
         fencing=fencing,
         split_brain=parted,
+        mirror=mirrored,
         guests=guests,
     )
 
@@ -265,6 +299,7 @@ def as_text(status: Status) -> str:
         f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}"
         + (", I/O is frozen" if drbd.suspended else ""),
         *(f"               {line}" for line in status.split_brain.reason.splitlines()),
+        *_mirror_lines(status.mirror),
         f"  LVM          {status.lvm.volume_group or 'volume group not seen'}",
         f"  heartbeat    {status.heartbeat.state}",
         f"  fencing      {status.fencing.state}",
@@ -276,3 +311,10 @@ def as_text(status: Status) -> str:
             f"  guest        {guest.name}: home {guest.home}, {f'held: {guest.held}' if guest.held else where}"
         )
     return "\n".join(lines)
+
+
+def _mirror_lines(found: MirrorStatus) -> list[str]:
+    if found.state == "none":
+        return []
+    percent = "" if found.percent is None else f" ({found.percent} %)"
+    return [f"  mirror       {found.state}{percent}", *([f"               {found.reason}"] if found.reason else [])]

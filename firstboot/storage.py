@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.door import run
 from config.errors import CommandError
-from firstboot import fencing, observe, split_brain
+from firstboot import fencing, mirrors, observe, split_brain
 from firstboot.brief import Brief, both_fresh
 from firstboot.errors import StorageError
 from firstboot.places import Places
@@ -53,7 +53,8 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
     refusal = split_brain.Refusal(brief, places)
     run(["modprobe", "--all", *KERNEL_MODULES])
     if observe.drbd().connection == "Unconfigured":
-        _await_disk(brief.resource, waiting)
+        _await_disk(brief.resource, places, waiting)
+        mirrors.admit(places, waiting, lambda: time.sleep(DISK_POLL))
         adjust(brief.resource)
     while True:
         state = observe.drbd()
@@ -82,11 +83,13 @@ def _promote(resource: str, waiting: Callable[[str], None]) -> None:
         time.sleep(POLL)
 
 
-def _await_disk(resource: str, waiting: Callable[[str], None]) -> None:
-    """Until the backing partition is there: a disk may answer late, or be plugged in by somebody."""
-    partition = Path(run(["drbdadm", "sh-ll-dev", resource]).stdout.strip())
-    while not partition.exists():
-        waiting(absent(str(partition), resource, observe.block_devices()))
+def _await_disk(resource: str, places: Places, waiting: Callable[[str], None]) -> None:
+    """Until the backing device is there: a disk may answer late, or be plugged in by somebody."""
+    device = Path(run(["drbdadm", "sh-ll-dev", resource]).stdout.strip())
+    mirror = mirrors.read(places.mirror)
+    halves = [half.partuuid for half in mirror.halves] if mirror else []
+    while not device.exists():
+        waiting(absent(str(device), resource, observe.block_devices(), halves))
         time.sleep(DISK_POLL)
 
 

@@ -66,7 +66,7 @@ class Package:
 def payload(repository: Path) -> dict[str, File]:
     """Path on the node -> file, for everything that the package carries."""
     templates = read_tree(repository / "templates")
-    found = {"usr/bin/xenpair": templates["deb/xenpair"]}
+    found = {"usr/bin/xenpair": templates["deb/xenpair"], f"{PRIVATE}/mirror-event": templates["deb/mirror-event"]}
     for package in ("config", "firstboot"):
         modules = read_tree(repository / package).items()
         found |= {f"{PRIVATE}/{package}/{name}": file for name, file in modules if name.endswith(".py")}

@@ -15,6 +15,8 @@ BOOT = (
     "kmod",
     "zstd",
     "logsave",
+    # Its hook puts mdadm, its rules and mdadm.conf into the initramfs: a mirrored root disk is put together there.
+    "mdadm",
     "grub2-common",
     # The -bin packages only: grub-pc and grub-efi-amd64 exclude each other, and their boot code is installed by us.
     "grub-pc-bin",

@@ -41,7 +41,7 @@ def carried_by_initramfs() -> dict[str, File]:
 
 def is_early(name: str) -> bool:
     """Whether a file below templates/image belongs to this layer."""
-    return name.startswith("etc/initramfs-tools/")
+    return name.startswith(("etc/initramfs-tools/", "etc/mdadm/"))
 
 
 def wanted_packages(debian: Debian) -> tuple[str, ...]:

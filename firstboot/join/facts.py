@@ -21,10 +21,12 @@ class Facts(Model):
     """Version of the DRBD module."""
     host_key: SshKey
     user_key: SshKey
-    partition: Annotated[str, Field(pattern=r"^/dev/disk/by-partuuid/[0-9a-f-]{36}$")]
-    """Backing partition, by its stable name."""
+    partition: Annotated[
+        str, Field(pattern=r"^/dev/disk/(by-partuuid/[0-9a-f-]{36}|by-id/md-uuid-[0-9a-f]{8}(:[0-9a-f]{8}){3})$")
+    ]
+    """Backing partition, or the mirror in its place, by its stable name."""
     size: Annotated[int, Field(gt=0)]
-    """Of the backing partition, bytes."""
+    """Of the backing partition or mirror, bytes."""
     fresh: bool
     """Whether the DRBD metadata has just been created and never been used."""
 

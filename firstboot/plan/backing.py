@@ -1,4 +1,4 @@
-"""Which disk goes below DRBD, and whether it may be written to at all."""
+"""Which disk, or mirrored pair of disks, goes below DRBD, and whether it may be written to at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from config.diskrules import is_exact
+from config.diskrules import is_exact, names_each_disk
 from config.model import Cluster, DiskRule, format_size
 from firstboot.errors import BackingDiskError
 from firstboot.probe.disks import BlockDevice, Contents, edge_ranges
@@ -66,13 +66,13 @@ class History:
     rebuilt: bool = False
 
     @classmethod
-    def of(cls, detail: Mapping[str, str], *, done: bool, rebuilt: bool) -> History:
-        """From the journal's details of the disks step."""
+    def of(cls, detail: Mapping[str, str], half: str = "", *, done: bool, rebuilt: bool) -> History:
+        """From the journal's details of the disks step. half: what its keys begin with, of a half of a mirror."""
         return cls(
-            serial=detail.get("serial", ""),
-            partuuid=detail.get("partuuid", ""),
-            wiping="wipe" in detail,
-            wiped="wiped" in detail,
+            serial=detail.get(f"{half}serial", ""),
+            partuuid=detail.get(f"{half}partuuid", ""),
+            wiping=f"{half}wipe" in detail,
+            wiped=f"{half}wiped" in detail,
             done=done,
             rebuilt=rebuilt,
         )
@@ -95,7 +95,7 @@ def _name_stem(cluster: Cluster) -> str:
 def fits(rule: DiskRule, disk: BlockDevice) -> bool:
     """Whether a disk is what the rule means."""
     return (
-        (rule.serial is None or fnmatchcase(disk.serial, rule.serial))
+        (rule.serial is None or any(fnmatchcase(disk.serial, serial) for serial in rule.serials))
         and (rule.wwn is None or rule.wwn == disk.wwn)
         and (rule.model is None or fnmatchcase(disk.model, rule.model))
         and (rule.min_size is None or disk.size >= rule.min_size)
@@ -115,30 +115,45 @@ def describe(disks: Sequence[BlockDevice]) -> str:
     )
 
 
-def backing_disk(rule: DiskRule, devices: Sequence[BlockDevice]) -> BlockDevice:
-    """The one disk that the rule means.
+def backing_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[BlockDevice, ...]:
+    """The one disk that the rule means; with raid1 the two, in the order of their serials.
 
-    Raises BackingDiskError for none, for several, and for one that is the system disk or the install medium, or that
-    cannot be written to.
+    Raises BackingDiskError for more or fewer, for one that is the system disk or the install medium, or that cannot be
+    written to, and for two that their serials do not tell apart.
     """
     disks = [d for d in devices if d.type == "disk" and d.size > 0]
-    matching = [d for d in disks if fits(rule, d)]
-    if len(matching) != 1:
-        found = "fits no disk" if not matching else f"fits {len(matching)} disks ({describe(matching)})"
+    matching = sorted((d for d in disks if fits(rule, d)), key=lambda d: d.serial)
+    wanted = 2 if rule.raid1 else 1
+    if len(matching) != wanted:
+        number = "1 disk" if len(matching) == 1 else f"{len(matching)} disks"
+        found = "fits no disk" if not matching else f"fits {number} ({describe(matching)})"
+        exactly = "two, as it says raid1," if rule.raid1 else "one"
         raise BackingDiskError(
-            f"the backing rule {found}; it has to fit exactly one of: {describe(disks)}",
-            hint="make storage.backing (or nodes[].disks.backing) name the one disk, best by its serial",
+            f"the backing rule {found}; it has to fit exactly {exactly} of: {describe(disks)}",
+            hint="make storage.backing (or nodes[].disks.backing) name "
+            + ("the two disks, best by their serials" if rule.raid1 else "the one disk, best by its serial"),
         )
-    disk = matching[0]
-    if (reason := _no_backing_disk(disk)) is not None:
+    for disk in matching:
+        if (reason := unfit(disk)) is not None:
+            raise BackingDiskError(
+                f"the backing rule fits {disk.path} (serial {disk.serial or 'none'}), {reason}",
+                hint=f"make the rule name another disk of: {describe(disks)}",
+            )
+    if rule.raid1 and not _told_apart(rule, matching):
         raise BackingDiskError(
-            f"the backing rule fits {disk.path} (serial {disk.serial or 'none'}), {reason}",
-            hint=f"make the rule name another disk of: {describe(disks)}",
+            f"the backing rule fits two disks that their serials do not tell apart: {describe(matching)}",
+            hint="the halves of a mirror are known by their serials: use disks that have one each",
         )
-    return disk
+    return tuple(matching)
 
 
-def _no_backing_disk(disk: BlockDevice) -> str | None:
+def _told_apart(rule: DiskRule, disks: Sequence[BlockDevice]) -> bool:
+    """Whether each of the two disks has a serial of its own, and each of the rule's patterns means one of them."""
+    each_means_one = all(any(fnmatchcase(d.serial, serial) for d in disks) for serial in rule.serials)
+    return each_means_one and all(d.serial for d in disks) and disks[0].serial != disks[1].serial
+
+
+def unfit(disk: BlockDevice) -> str | None:
     """Why that disk can never be the backing disk, whatever the config says; None where nothing speaks against it."""
     if disk.in_use:
         mounted = ", ".join(m for d in disk.walk() for m in d.mountpoints)
@@ -179,7 +194,7 @@ def backing_partition(
             f"and it is gone; found: {_listed(findings(disk, contents)) or 'nothing'}",
             hint="a partition is made only once: mend the partition table, or install this node anew",
         )
-    if is_blank(disk, contents) or _is_half_made(disk, contents, history):
+    if is_blank(disk, contents) or is_half_made(disk, contents, history):
         if contents.held:
             raise BackingDiskError(
                 f"{disk.path} (serial {disk.serial or 'none'}) shows nothing on it, and something uses it all the same",
@@ -201,7 +216,7 @@ def is_blank(disk: BlockDevice, contents: Contents) -> bool:
     return not disk.children and not contents.signatures and not contents.edges.data
 
 
-def _is_half_made(disk: BlockDevice, contents: Contents, history: History) -> bool:
+def is_half_made(disk: BlockDevice, contents: Contents, history: History) -> bool:
     """Whether a partition table of our own is all that is on the disk: it was blank when the journal says we began."""
     return (
         bool(history.partuuid)
@@ -290,4 +305,4 @@ def by_hand(disk: BlockDevice) -> str:
 
 def may_wipe(rule: DiskRule, disk: BlockDevice) -> bool:
     """Whether the rule asks for a wipe of this very disk."""
-    return rule.wipe and is_exact(rule.serial) and rule.serial == disk.serial
+    return rule.wipe and names_each_disk(rule) and disk.serial in rule.serials

@@ -1,9 +1,9 @@
 """What becomes of a journal that is damaged, cut short or gone, judged by what else the node shows.
 
 Nothing is taken for certain that only the lost lines said. Of most steps nothing has to be known: their check tells
-whether the effect is there. The disks step does need its name for the partition, which the join and DRBD's resource
-file repeat; where those name one, and the disk has it, that entry is written anew. Where they do not, the disk's own
-content decides, and a rebuilt journal never allows a wipe.
+whether the effect is there. The disks step does need its name for the partition or mirror, which the join and DRBD's
+resource file repeat; where those name one, and the disk has it, that entry is written anew. Where they do not, the
+disk's own content decides, and a rebuilt journal never allows a wipe.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from firstboot.probe.disks import BlockDevice
 DISKS = "disks"
 """Name of the step whose entry is needed; firstboot.steps.disks."""
 
+MIRROR = "md-uuid-"
+"""What udev's name of a mirror begins with."""
+
 
 @dataclass(frozen=True)
 class Past:
     """What the node shows of an earlier first boot, besides the journal.
 
-    traces: files that its steps have left. named: PARTUUID of the backing partition, by the file that names it.
+    traces: files that its steps have left. named: PARTUUID of the backing partition, or md-uuid-UUID of the mirror in
+    its place, by the file that names it.
     """
 
     traces: Sequence[str] = ()
@@ -43,12 +47,12 @@ def judge(path: str, reading: Reading, past: Past, devices: Sequence[BlockDevice
 
     Raises JournalError where the node's records contradict each other, or name a partition that is not there.
     """
-    noted = merged_detail(reading.entries, DISKS).get("partuuid", "")
+    noted = _noted(merged_detail(reading.entries, DISKS))
     sources = {**past.named, **({path: noted} if noted else {})}
     if len(set(sources.values())) > 1:
-        said = "; ".join(f"{file} says {partuuid}" for file, partuuid in sources.items())
+        said = "; ".join(f"{file} says {device}" for file, device in sources.items())
         raise JournalError(
-            f"the records of the backing partition's PARTUUID contradict each other: {said}",
+            f"the records of the backing device contradict each other: {said}",
             hint="see `lsblk -o PATH,PARTUUID,PARTLABEL`, move the wrong record away, then `xenpair resume`",
         )
     named = next(iter(past.named.values()), "")
@@ -57,13 +61,40 @@ def judge(path: str, reading: Reading, past: Past, devices: Sequence[BlockDevice
     elif past.traces and not reading.entries:
         why = f"{path}: says nothing, and first boot has left {', '.join(past.traces)}"
     elif named and not noted:
-        why = f"{path}: does not know the backing partition, and {', '.join(past.named)} does"
+        why = f"{path}: does not know the backing device, and {', '.join(past.named)} does"
     else:
         return None
     return Rebuild(why, _found(named, past, devices) if named and not noted else {})
 
 
-def _found(partuuid: str, past: Past, devices: Sequence[BlockDevice]) -> dict[str, str]:
+def _noted(detail: Mapping[str, str]) -> str:
+    """The name of the backing device in the journal, as the other records write it; empty where it has none yet."""
+    if "array" in detail:
+        return f"{MIRROR}{detail['array']}" if "made" in detail else ""
+    return detail.get("partuuid", "")
+
+
+def _found(named: str, past: Past, devices: Sequence[BlockDevice]) -> dict[str, str]:
+    """The details of the disks step, from what the records name."""
+    if named.startswith(MIRROR):
+        return _found_mirror(named.removeprefix(MIRROR), past, devices)
+    return _found_partition(named, past, devices)
+
+
+def _found_mirror(array: str, past: Past, devices: Sequence[BlockDevice]) -> dict[str, str]:
+    """One half is enough to know that it was made; what else there is to say of it, its own record says."""
+    files = " and ".join(past.named)
+    digits = array.replace(":", "")
+    halves = [part for disk in devices for part in disk.children if part.uuid.replace("-", "") == digits]
+    if not any(half.partlabel.startswith("xenpair-") for half in halves):
+        raise JournalError(
+            f"the journal of first boot is lost, and {files} names the mirror {array}, of which no half is here",
+            hint="put a disk back, then `xenpair resume`; nothing is begun afresh while this node remembers its data",
+        )
+    return {"array": array, "made": "yes", "known_from": files}
+
+
+def _found_partition(partuuid: str, past: Past, devices: Sequence[BlockDevice]) -> dict[str, str]:
     """The details of the disks step, from the one partition that the records name and that a first boot has made."""
     files = " and ".join(past.named)
     for disk in devices:

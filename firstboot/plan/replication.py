@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -111,14 +111,22 @@ def next_storage_step(
     return Wait(f"DRBD is connected with {state.disk} here and {state.peer_disk} on the peer")
 
 
-def absent(partition: str, resource: str, devices: Sequence[BlockDevice]) -> str:
-    """What to say while the backing partition is not there: another node's may be, where somebody has swapped disks."""
-    labelled = [device for disk in devices for device in disk.walk() if device.partlabel.startswith("xenpair-")]
-    others = [device.path for device in labelled if device.partlabel.endswith(f"-{resource}")]
+def absent(device: str, resource: str, devices: Sequence[BlockDevice], halves: Collection[str] = ()) -> str:
+    """What to say while the backing device is not there: another node's may be, where somebody has swapped disks.
+
+    halves: PARTUUIDs of this node's mirror, where that is the backing device.
+    """
+    named = f"the backing {'mirror' if halves else 'partition'} {device}"
+    labelled = [part for disk in devices for part in disk.walk() if part.partlabel.startswith("xenpair-")]
+    ours = [part for part in labelled if part.partuuid in halves]
+    if ours:
+        found = " and ".join(part.path for part in ours)
+        return f"{named} does not run yet; of its halves {found} is there, which starts alone after 30 s"
+    others = [part.path for part in labelled if part.partlabel.endswith(f"-{resource}")]
     if not others:
-        return f"the backing partition {partition} is not there: is its disk plugged in, and does it answer?"
+        return f"{named} is not there: is its disk plugged in, and does it answer?"
     found = " and ".join(others)
-    return f"the backing partition {partition} is not there; {found} is not this node's: are the disks swapped?"
+    return f"{named} is not there; {found} is not this node's: are the disks swapped?"
 
 
 @dataclass(frozen=True)

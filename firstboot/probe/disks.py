@@ -11,13 +11,16 @@ from typing import Any
 from firstboot.errors import ProbeError
 
 LSBLK_COLUMNS = (
-    "NAME,PATH,TYPE,SIZE,RO,RM,TRAN,SERIAL,WWN,MODEL,PTTYPE,PTUUID,PARTUUID,PARTLABEL,FSTYPE,LABEL,MOUNTPOINTS"
+    "NAME,PATH,TYPE,SIZE,RO,RM,TRAN,SERIAL,WWN,MODEL,PTTYPE,PTUUID,PARTUUID,PARTLABEL,FSTYPE,UUID,LABEL,MOUNTPOINTS"
 )
 
 
 @dataclass(frozen=True)
 class BlockDevice:
-    """A disk, a partition or what lies on one. size is in bytes; absent values are empty strings."""
+    """A disk, a partition or what lies on one. size is in bytes; absent values are empty strings.
+
+    uuid: of what is on it; on half of a mirror that is the array's.
+    """
 
     path: str
     type: str
@@ -33,6 +36,7 @@ class BlockDevice:
     partuuid: str = ""
     partlabel: str = ""
     fstype: str = ""
+    uuid: str = ""
     label: str = ""
     mountpoints: tuple[str, ...] = ()
     children: tuple[BlockDevice, ...] = field(default=())
@@ -76,6 +80,7 @@ def _device(raw: dict[str, Any]) -> BlockDevice:
         partuuid=text("partuuid"),
         partlabel=text("partlabel"),
         fstype=text("fstype"),
+        uuid=text("uuid"),
         label=text("label"),
         mountpoints=tuple(m for m in raw.get("mountpoints") or [] if m),
         children=tuple(_device(child) for child in raw.get("children", [])),

@@ -1,4 +1,4 @@
-"""Parsers of what first boot itself has written besides the journal, and that names the backing partition."""
+"""Parsers of what first boot itself has written besides the journal, and that names the backing device."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from firstboot.errors import ProbeError
 from firstboot.join.facts import JoinRecord
 
-_PARTITION = re.compile(r"/dev/disk/by-partuuid/([0-9a-f-]{36})")
+_DEVICE = re.compile(r"/dev/disk/by-(?:partuuid/([0-9a-f-]{36})|id/(md-uuid-[0-9a-f:]{35}))")
 
 
-def partuuid_in_join(text: str | bytes, node: str, cluster: str) -> str:
-    """PARTUUID that this node has stated in the join.
+def device_in_join(text: str | bytes, node: str, cluster: str) -> str:
+    """PARTUUID, or md-uuid-UUID of the mirror, that this node has stated in the join.
 
     Raises ProbeError for a text that is no record of a join, or that of another node or cluster.
     """
@@ -26,8 +26,8 @@ def partuuid_in_join(text: str | bytes, node: str, cluster: str) -> str:
     return mine.partition.rpartition("/")[2]
 
 
-def partuuid_in_resource(text: str, node: str) -> str | None:
-    """PARTUUID of that node's disk in a DRBD resource file as first boot renders it; None where there is none."""
+def device_in_resource(text: str, node: str) -> str | None:
+    """The same of that node's disk in a DRBD resource file as first boot renders it; None where there is none."""
     section = re.search(rf"^\s*on {re.escape(node)} \{{(.*?)\}}", text, re.MULTILINE | re.DOTALL)
-    disk = _PARTITION.search(section[1]) if section else None
-    return disk[1] if disk else None
+    disk = _DEVICE.search(section[1]) if section else None
+    return disk[1] or disk[2] if disk else None

@@ -14,7 +14,7 @@ from firstboot.join.facts import Facts, JoinRecord
 from firstboot.report import awaited_machine
 from firstboot.steps import Work
 from firstboot.steps.access import HOST_KEY, USER_KEY, public_key, trust_is_written, write_trust
-from firstboot.steps.disks import own_partition
+from firstboot.steps.disks import own_device
 
 
 class Join:
@@ -78,10 +78,10 @@ def _restated(facts: Facts, work: Work) -> Facts:
 
 def _state_facts(work: Work) -> Facts:
     node = work.node
-    partition = own_partition(work.journal)
-    fresh = _is_fresh(partition) if partition else None
-    if partition is None or fresh is None:
-        raise StorageError("the backing partition and its metadata are gone since the disks step", hint="see `dmesg`")
+    device = own_device(work.journal)
+    fresh = _is_fresh(device) if device else None
+    if device is None or fresh is None:
+        raise StorageError("the backing device and its metadata are gone since the disks step", hint="see `dmesg`")
     run(["modprobe", "drbd"])
     return Facts(
         node=node.me.name,
@@ -91,15 +91,15 @@ def _state_facts(work: Work) -> Facts:
         drbd=observe.drbd_version(),
         host_key=public_key(node.places, HOST_KEY),
         user_key=public_key(node.places, USER_KEY),
-        partition=str(partition),
-        size=int(run(["blockdev", "--getsize64", partition]).stdout),
+        partition=str(device),
+        size=int(run(["blockdev", "--getsize64", device]).stdout),
         fresh=fresh,
     )
 
 
-def _is_fresh(partition: Path) -> bool | None:
+def _is_fresh(device: Path) -> bool | None:
     """Whether its DRBD metadata was never used; None without metadata. What is attached is in use: a survivor's."""
     if observe.drbd().connection != "Unconfigured":
         return False
-    metadata = observe.metadata(partition)
+    metadata = observe.metadata(device)
     return metadata.fresh if metadata else None

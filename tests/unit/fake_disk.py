@@ -21,6 +21,8 @@ ENTRIES = (1024, SIZE - 33 * 512)
 MAGIC = b"EFI PART"
 METADATA = 4096
 """Bytes from the end of its partition at which DRBD's metadata block stands."""
+SUPERBLOCK, MD_MAGIC = 4096, b"\xfc\x4e\x2b\xa9"
+"""Where md's superblock of version 1.2 stands in its partition. The fake one holds the UUID as text."""
 CLEAN, UNCLEAN = b"\x80", b"\x00"
 JUST_CREATED, USED = 4, 0x6A0B8F2C1D3E4F50
 
@@ -28,9 +30,11 @@ JUST_CREATED, USED = 4, 0x6A0B8F2C1D3E4F50
 class FakeDisk:
     """Bytes and what may happen to them. tick is called before each of the steps that a power cut can part."""
 
-    def __init__(self, tick: Callable[[], None]) -> None:
+    def __init__(self, tick: Callable[[], None], path: str = PATH, serial: str = SERIAL) -> None:
         self.bytes = bytearray(SIZE)
         self.tick = tick
+        self.path = path
+        self.serial = serial
         self.attached = False
         self.made = False
         """Our partition has been made, so nothing may be erased any more."""
@@ -56,13 +60,16 @@ class FakeDisk:
                 return str(uuid.UUID(bytes_le=bytes(self.bytes[at + 16 : at + 32]))), name
         return None
 
+    def names(self) -> tuple[str, ...]:
+        """All names of the disk and of what is on it."""
+        entry = self.entry()
+        return (self.path, f"{self.path}1", f"/dev/disk/by-partuuid/{entry[0]}") if entry else (self.path,)
+
     def view(self, device: str) -> tuple[int, int]:
         """Where a device begins and ends: the disk, its partition, or what DRBD makes of that."""
-        if device == PATH:
+        if device == self.path:
             return 0, SIZE
-        entry = self.entry()
-        assert entry is not None, f"there is no {device}"
-        assert device in (f"{PATH}1", f"/dev/disk/by-partuuid/{entry[0]}", "/dev/drbd0"), device
+        assert device in (*self.names(), "/dev/drbd0"), f"there is no {device}"
         return START, END - (128 << 10 if device == "/dev/drbd0" else 0)
 
     def signatures(self, device: str) -> dict[str, int]:
@@ -73,19 +80,29 @@ class FakeDisk:
         known = (
             ("ext4", 1080, b"\x53\xef"),
             ("LVM2_member", 536, b"LVM2 001"),
+            ("linux_raid_member", SUPERBLOCK, MD_MAGIC),
             ("drbd", size - METADATA + 60, b"\x83\x74\x02\x6b"),
         )
-        looked_for = (*table, *known) if device == PATH else known
+        looked_for = (*table, *known) if device == self.path else known
         return {kind: at for kind, at, magic in looked_for if self.bytes[start + at : start + at + len(magic)] == magic}
 
-    def lsblk(self) -> str:
+    def row(self) -> dict[str, object]:
+        """The disk in lsblk's JSON."""
         entry = self.entry()
-        part = {"path": f"{PATH}1", "type": "part", "size": END - START, "ro": False, "rm": False}
+        part = {"path": f"{self.path}1", "type": "part", "size": END - START, "ro": False, "rm": False}
+        array = self.array()
+        if array is not None:
+            part |= {"fstype": "linux_raid_member", "uuid": str(uuid.UUID(array.replace(":", "")))}
         children = [] if entry is None else [{**part, "partuuid": entry[0], "partlabel": entry[1]}]
-        disk = {"path": PATH, "type": "disk", "size": SIZE, "ro": False, "rm": False, "serial": SERIAL}
-        root = {"path": "/dev/vda1", "type": "part", "size": SIZE, "ro": False, "mountpoints": ["/"]}
-        system = {"path": "/dev/vda", "type": "disk", "size": SIZE, "ro": False, "serial": "system-xen1"}
-        return json.dumps({"blockdevices": [{**system, "children": [root]}, {**disk, "children": children}]})
+        disk = {"path": self.path, "type": "disk", "size": SIZE, "ro": False, "rm": False, "serial": self.serial}
+        return {**disk, "children": children}
+
+    def array(self) -> str | None:
+        """UUID of the array that the partition is half of, in md's writing; None where it has no superblock."""
+        at = START + SUPERBLOCK
+        if self.entry() is None or self.bytes[at : at + 4] != MD_MAGIC:
+            return None
+        return self.bytes[at + 16 : at + 16 + 35].decode()
 
     def wipefs(self, device: str) -> str:
         name = device.rpartition("/")[2]
@@ -140,9 +157,13 @@ class FakeDisk:
             return 1, "", 'Found meta data is "unclean", please apply-al first\n'
         return 0, f'version "v08";\nuuid {{\n    0x{block[:8].hex().upper()}; }}\nla-size-sect 0;\n', ""
 
+    def lower(self) -> str:
+        """What DRBD is attached to."""
+        return f"{self.path}1"
+
     def attach(self, *, agreed: bool) -> None:
         """The kernel attaches it; agreed: both sides have been declared equal, or synced, so it holds a generation."""
-        assert "drbd" in self.signatures(f"{PATH}1"), "there is no metadata"
+        assert "drbd" in self.signatures(self.lower()), "there is no metadata"
         self.attached = True
         self._write_md(END, USED if agreed else JUST_CREATED, UNCLEAN)
         self.precious = agreed

@@ -6,6 +6,7 @@ be cut: what was written before stays, what would have come after does not happe
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,14 +24,17 @@ from firstboot import observe, runner
 from firstboot.join.facts import Facts
 from firstboot.node import ThisNode
 from firstboot.places import Places
+from firstboot.plan.mirror import CONF
 from firstboot.probe.disks import Edges, edge_ranges, parse_edges
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState
 from firstboot.probe.machine import Machine
-from tests.unit.fake_disk import FakeDisk
+from tests.unit.fake_disk import SIZE, FakeDisk
+from tests.unit.fake_mirror import FakeMirror
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZha2VrZXlmYWtla2V5ZmFrZWtleWZha2VrZXlmYWtl"
 PEER_PARTITION = "/dev/disk/by-partuuid/22222222-2222-4222-8222-222222222222"
 WHOLE = DrbdState("Connected", "Primary", "Primary", "UpToDate", "UpToDate")
+MIRRORED = '{raid1: true, serial: "data-*", min_size: 4M}'
 EXAMPLE = (Path(__file__).parents[2] / "config" / "cluster.yaml").read_text().replace("min_size: 4G", "min_size: 4M")
 
 TEMPLATES = cast("cached_property[Environment]", vars(ThisNode)["_templates"]).func(None)
@@ -58,12 +62,20 @@ class PowerCut(BaseException):
 
 
 class FakeNode:
-    """xen1 of the example pair, with a blank second disk, and a peer that is always there."""
+    """xen1 of the example pair, with a blank second disk, and a peer that is always there.
 
-    def __init__(self, root: Path, cluster: Cluster, config: str) -> None:
+    mirrored: with a third one, to mirror the second.
+    """
+
+    def __init__(self, root: Path, cluster: Cluster, config: str, *, mirrored: bool = False) -> None:
         self.places = Places(root)
         self.cluster = cluster
-        self.disk = FakeDisk(self.tick)
+        self.disk: FakeDisk = FakeDisk(self.tick)
+        self.disks = [self.disk]
+        self.mirror: FakeMirror | None = None
+        if mirrored:
+            self.disks.append(FakeDisk(self.tick, "/dev/vdc", "data-xen1b"))
+            self.disk = self.mirror = FakeMirror(self.disks)
         self.ticks = 0
         self.cut_at: int | None = None
         self.keys_made = 0
@@ -92,7 +104,11 @@ class FakeNode:
         self.hostname = hostname.read_text().strip() if hostname.exists() else "debian"
         self.filtered = self.linked = self.heartbeat = self.supervised = False
         self.drbd = UNCONFIGURED
-        self.disk.attached = False
+        for disk in (self.disk, *self.disks):
+            disk.attached = False
+        if self.mirror:
+            conf = self.places.at(CONF)
+            self.mirror.put_together(conf.read_text() if conf.exists() else "")
         if self.storage_first and self.places.at("etc/drbd.d/xenpair.res").exists():
             self._storage_up()
 
@@ -112,15 +128,18 @@ class FakeNode:
     def _programs(self, argv: Sequence[str], stdin: str) -> dict[str, Callable[[], Any]]:
         """What each program does, by its first words."""
         disk, last = self.disk, argv[-1]
+        holding = next((d for d in (*self.disks, self.disk) if last in d.names()), disk)
         return {
             "udevadm": str,
             "modprobe": str,
-            "lsblk": disk.lsblk,
-            "wipefs --json --no-act": lambda: disk.wipefs(last),
-            "wipefs --all": lambda: disk.erase(last),
-            "blkdiscard --zeroout": lambda: disk.zero(int(argv[3]), int(argv[5])),
+            "lsblk": self._lsblk,
+            "wipefs --json --no-act": lambda: holding.wipefs(last),
+            "wipefs --all": lambda: holding.erase(last),
+            "blkdiscard --zeroout": lambda: holding.zero(int(argv[3]), int(argv[5])),
             "sync": str,
-            "sfdisk": lambda: self._sfdisk(stdin),
+            "mdadm --create": lambda: self.mirror and self.mirror.create(argv),
+            "mdadm --stop": lambda: self.mirror and self.mirror.stop(),
+            "sfdisk": lambda: self._sfdisk(holding, stdin),
             "drbdmeta 0": lambda: disk.create_md(argv[3]) if last == "create-md" else disk.dump_md(argv[3]),
             "drbdmeta --force": lambda: disk.dump_md(argv[4], force=True),
             "blockdev --getsize64": lambda: "1000000\n",
@@ -150,9 +169,14 @@ class FakeNode:
         self.tick()
         setattr(self, what, True)
 
-    def _sfdisk(self, script: str) -> None:
+    def _lsblk(self) -> str:
+        root = {"path": "/dev/vda1", "type": "part", "size": SIZE, "ro": False, "mountpoints": ["/"]}
+        system = {"path": "/dev/vda", "type": "disk", "size": SIZE, "ro": False, "serial": "system-xen1"}
+        return json.dumps({"blockdevices": [{**system, "children": [root]}, *(disk.row() for disk in self.disks)]})
+
+    def _sfdisk(self, disk: FakeDisk, script: str) -> None:
         words = dict(word.split("=") for word in script.splitlines()[1].split(", "))
-        self.disk.partition(words["uuid"], words["name"])
+        disk.partition(words["uuid"], words["name"])
 
     def _ssh_keygen(self, path: Path) -> None:
         self.tick()
@@ -241,16 +265,23 @@ def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
         os.rename(path, target)  # noqa: PTH104  Path.rename is what is replaced
         return target
 
-    disk, me = node.disk, node.cluster.nodes[0]
+    me = node.cluster.nodes[0]
     names = {"eth0": me.nics.guest, "eth1": me.nics.cluster}
 
     def edges(device: str, size: int) -> Edges:
+        disk = next(disk for disk in node.disks if disk.path == device)
         assert edge_ranges(size) == ((0, len(disk.bytes)),)
         return edges_of(bytes(disk.bytes))
 
     def exists(device: Path) -> bool:
-        entry = disk.entry()
-        return entry is not None and device.name == entry[0]
+        return any(str(device) in disk.names() for disk in (*node.disks, node.disk))
+
+    def kernel_name(device: Path) -> str | None:
+        disk = next((disk for disk in node.disks if str(device) in disk.names()), None)
+        return f"{disk.path.removeprefix('/dev/')}1" if disk else None
+
+    def holders(name: str) -> tuple[str, ...]:
+        return node.mirror.holders(f"/dev/{name}") if node.mirror else ()
 
     def sysfs(path: str) -> Path:
         return Path("/" if node.linked else "/nowhere")
@@ -278,7 +309,9 @@ def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
         "drbd_version": lambda: "8.4.11",
         "edges": edges,
         "exists": exists,
-        "held": lambda *_: disk.attached,
+        "held": lambda device: node.disk.attached or bool(holders(device.removeprefix("/dev/") + "1")),
+        "kernel_name": kernel_name,
+        "holders": holders,
     }
     for name, value in eyes.items():
         monkeypatch.setattr(observe, name, value)

@@ -41,6 +41,13 @@ def wiped(criterion: str) -> Change:
     return MAC_1, f"{MAC_1}\n    disks: {{backing: {{{criterion}, wipe: true}}}}"
 
 
+PAIR = "raid1: true, serial: [data-1, data-2]"
+
+
+def mirrored(criteria: str) -> Change:
+    return MAC_1, f"{MAC_1}\n    disks: {{backing: {{raid1: true, {criteria.removeprefix('raid1: true, ')}}}}}"
+
+
 # check, changes, YAML path, a piece of the line it is reported at, words of the message
 ERRORS: list[Case] = [
     ("two_nodes", [(SECOND, "")], "nodes", "nodes:", "there are 1"),
@@ -194,6 +201,63 @@ ERRORS: list[Case] = [
         "disks:",
         "to be wiped at nodes[0].disks.backing.serial already",
     ),
+    ("wipe_names_a_disk", [mirrored("wipe: true")], "nodes[0].disks.backing.wipe", "wipe", "add both serials"),
+    (
+        "wipe_names_a_disk",
+        [mirrored("serial: [data-1, 'data-2*'], wipe: true")],
+        "nodes[0].disks.backing.serial",
+        "wipe",
+        "data-2* does not say which disks",
+    ),
+    (
+        "wipe_names_a_disk",
+        [wiped("serial: data-1"), (MAC_2, MAC_2 + "\n    disks: {backing: {" + PAIR + ", wipe: true}}")],
+        "nodes[1].disks.backing.serial",
+        "wipe",
+        "data-1 is to be wiped at nodes[0]",
+    ),
+    (
+        "mirrors_take_two_disks",
+        [(BACKING, "backing: {serial: [data-1, data-2], min_size: 4G}")],
+        "storage.backing.serial",
+        "serial",
+        "add raid1: true, or give one serial",
+    ),
+    (
+        "mirrors_take_two_disks",
+        [mirrored("serial: data-1")],
+        "nodes[0].disks.backing.serial",
+        "serial",
+        "serial: [data-1, ...]",
+    ),
+    (
+        "mirrors_take_two_disks",
+        [mirrored("serial: [data-1, data-2, data-3]")],
+        "nodes[0].disks.backing.serial",
+        "serial",
+        "3 serials, and raid1 takes exactly two",
+    ),
+    (
+        "mirrors_take_two_disks",
+        [mirrored("serial: [data-1, 'data-*']")],
+        "nodes[0].disks.backing.serial",
+        "serial",
+        "data-1 and data-* can mean the same disk",
+    ),
+    (
+        "mirrors_take_two_disks",
+        [(SYSTEM, "system: {raid1: true, wwn: '0x5000', max_size: 3G}")],
+        "storage.system.wwn",
+        "wwn",
+        "a world wide name is that of one disk",
+    ),
+    (
+        "backing_is_not_system",
+        [(SYSTEM, "system: {raid1: true, serial: [system-1, data-2]}")],
+        "storage.backing",
+        "backing:",
+        "the same disk",
+    ),
     ("backing_is_not_system", [(SYSTEM, "system: {max_size: 8G}")], "storage.backing", "backing:", "the same disk"),
     ("backing_is_not_system", [(SYSTEM, "system: {model: X}")], "storage.backing", "backing:", "the same disk"),
     ("backing_is_not_system", [(SYSTEM, 'system: {serial: "*-1"}')], "storage.backing", "backing:", "the same disk"),
@@ -288,6 +352,10 @@ ALLOWED: list[tuple[str, list[Change]]] = [
     ("a gateway", [("  bridge: xenbr0", "  gateway: 192.168.132.254")]),
     ("as much memory as there is", [guests(guest("a", "1340M"))]),
     ("one disk is wiped, by its serial", [wiped("serial: data-xen1")]),
+    ("a mirrored pair is wiped, by both serials", [mirrored(f"{PAIR}, wipe: true")]),
+    ("a mirrored pair by one pattern", [(SYSTEM, 'system: {raid1: true, serial: "system-*"}')]),
+    ("a mirrored pair by two patterns", [mirrored("serial: ['data-a*', 'data-b*']")]),
+    ("a mirrored pair by size", [(SYSTEM, "system: {raid1: true, max_size: 3G}")]),
     ("a wipe that is not meant", [("min_size: 4G", "min_size: 4G, wipe: false")]),
     ("as much disk as there is", [guests(guest("a", disk="4092M"))]),
     ("a PV guest", [guests(guest("a", more="type: pv"))]),

@@ -81,38 +81,38 @@ def test_a_rule_fits_only_where_all_of_it_does(rule: DiskRule, matches: bool) ->
 
 
 def test_exactly_one_disk_has_to_fit() -> None:
-    assert backing.backing_disk(RULE, [SYSTEM, DISK]) is DISK
+    assert backing.backing_disks(RULE, [SYSTEM, DISK]) == (DISK,)
     with pytest.raises(BackingDiskError, match=r"fits no disk.*/dev/vda \(8G, serial system-xen1.*in use"):
-        backing.backing_disk(RULE, [SYSTEM])
+        backing.backing_disks(RULE, [SYSTEM])
     with pytest.raises(BackingDiskError, match=r"fits 2 disks"):
-        backing.backing_disk(RULE, [DISK, replace(DISK, path="/dev/vdc", serial="data-2")])
+        backing.backing_disks(RULE, [DISK, replace(DISK, path="/dev/vdc", serial="data-2")])
 
 
 def test_a_disk_in_use_is_never_the_backing_disk() -> None:
     with pytest.raises(BackingDiskError, match="in use: /"):
-        backing.backing_disk(DiskRule(serial="system-*"), [SYSTEM, DISK])
+        backing.backing_disks(DiskRule(serial="system-*"), [SYSTEM, DISK])
 
 
 def test_a_read_only_disk_is_refused() -> None:
     with pytest.raises(BackingDiskError, match="read-only"):
-        backing.backing_disk(RULE, [replace(DISK, read_only=True)])
+        backing.backing_disks(RULE, [replace(DISK, read_only=True)])
 
 
 def test_partitions_and_cd_drives_are_not_disks() -> None:
     with pytest.raises(BackingDiskError, match="no disk at all"):
-        backing.backing_disk(RULE, [replace(DISK, type="rom"), replace(DISK, type="loop")])
+        backing.backing_disks(RULE, [replace(DISK, type="rom"), replace(DISK, type="loop")])
 
 
 @pytest.mark.parametrize("label", ["XENPAIRSEED", None])
 def test_the_medium_that_the_node_was_installed_from_is_refused(label: str | None) -> None:
     medium = holding(part(label=label)) if label else replace(DISK, removable=True, transport="usb")
     with pytest.raises(BackingDiskError, match=r"seed medium|removable USB medium"):
-        backing.backing_disk(RULE, [SYSTEM, medium])
+        backing.backing_disks(RULE, [SYSTEM, medium])
 
 
 def test_a_disk_in_a_hot_plug_bay_is_a_disk() -> None:
     bay = replace(DISK, removable=True, transport="sata")
-    assert backing.backing_disk(RULE, [SYSTEM, bay]) is bay
+    assert backing.backing_disks(RULE, [SYSTEM, bay]) == (bay,)
 
 
 def test_the_seed_medium_has_one_label() -> None:
@@ -123,7 +123,7 @@ def test_a_system_disk_is_known_through_whatever_lies_between() -> None:
     root = BlockDevice("/dev/mapper/vg-root", "lvm", GIB, mountpoints=("/",))
     disk = holding(replace(part(fstype="LVM2_member"), children=(root,)))
     with pytest.raises(BackingDiskError, match=r"in use: /; that is the system disk"):
-        backing.backing_disk(RULE, [disk])
+        backing.backing_disks(RULE, [disk])
 
 
 def test_a_blank_disk_is_partitioned() -> None:

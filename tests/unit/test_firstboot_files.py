@@ -119,7 +119,7 @@ def test_the_drbd_resource_keeps_the_fields_rules(xen1: ThisNode) -> None:
     assert text.index("fencing") > text.index("disk {"), "in 8.4 fencing belongs to disk, not to net"
     for name, partition in PARTITIONS.items():
         assert f"on {name} {{" in text
-        assert f"disk {partition};" in text
+        assert f'disk "{partition}";' in text
 
 
 def test_files_with_secrets_are_for_root_alone() -> None:

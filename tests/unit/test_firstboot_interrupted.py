@@ -43,7 +43,7 @@ def make(memory: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Mak
     """A new node with that config, in the place of the machine."""
 
     def make(config: str = EXAMPLE) -> FakeNode:
-        node = FakeNode(memory / uuid.uuid4().hex, cluster, config)
+        node = FakeNode(memory / uuid.uuid4().hex, cluster, config, mirrored="raid1: true" in config)
         install(node, monkeypatch)
         return node
 
@@ -85,14 +85,16 @@ def effects(make: Make, prepare: Callable[[FakeNode], None], config: str) -> int
 def assert_formed(node: FakeNode) -> Journal:
     assert node.places.formed.exists()
     record = JoinRecord.model_validate_json(node.places.join.read_bytes())
-    entry = node.disk.entry()
-    assert entry is not None
-    assert record.mine.partition == f"/dev/disk/by-partuuid/{entry[0]}"
-    assert entry[1] == "xenpair-xenpair-r0"
+    entries = [disk.entry() for disk in node.disks]
+    assert [entry and entry[1] for entry in entries] == ["xenpair-xenpair-r0"] * len(entries)
+    assert record.mine.partition == (node.mirror.names()[1] if node.mirror else node.disk.names()[2])
     public = node.places.at("root/.ssh/id_ed25519.pub").read_text().strip()
     assert record.mine.user_key == public, "a key was made anew after the peer had been told"
     journal = Journal(node.places.journal)
-    assert journal.detail("disks")["partuuid"] == entry[0]
+    detail = journal.detail("disks")
+    halves = ("a.", "b.") if node.mirror else ("",)
+    if "known_from" not in detail:
+        assert [detail[f"{half}partuuid"] for half in halves] == [entry and entry[0] for entry in entries]
     return journal
 
 
@@ -102,8 +104,9 @@ def nothing(node: FakeNode) -> None:
 
 def assert_one_name(node: FakeNode) -> None:
     journal = assert_formed(node)
-    named = {entry.detail["partuuid"] for entry in journal.entries if "partuuid" in entry.detail}
-    assert len(named) == 1, "two names for one partition"
+    for key in ("array", "a.partuuid", "b.partuuid") if node.mirror else ("partuuid",):
+        named = {entry.detail[key] for entry in journal.entries if key in entry.detail}
+        assert len(named) == 1, "two names for one thing"
     assert not journal.rebuilt
     assert kept_aside(node.places.journal) == ()
 

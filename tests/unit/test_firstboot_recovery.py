@@ -14,7 +14,7 @@ from firstboot.journal import Entry, Reading
 from firstboot.places import Places
 from firstboot.plan.recovery import Past, judge
 from firstboot.probe.disks import BlockDevice
-from firstboot.probe.records import partuuid_in_join, partuuid_in_resource
+from firstboot.probe.records import device_in_join, device_in_resource
 from firstboot.status import as_text, firstboot_status, without_identity
 
 P1, P2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -27,7 +27,7 @@ RESOURCE = f"""
 resource r0 {{
 	on xen1 {{
 		device /dev/drbd0 minor 0;
-		disk /dev/disk/by-partuuid/{P1};
+		disk "/dev/disk/by-partuuid/{P1}";
 	}}
 	on xen2 {{
 		disk /dev/disk/by-partuuid/{P2};
@@ -116,16 +116,16 @@ def test_whatever_is_left_the_outcome_is_certain_or_a_stop(
 
 
 def test_the_resource_file_names_each_nodes_partition() -> None:
-    assert partuuid_in_resource(RESOURCE, "xen1") == P1
-    assert partuuid_in_resource(RESOURCE, "xen2") == P2
-    assert partuuid_in_resource(RESOURCE, "xen3") is None
-    assert partuuid_in_resource("\x00\x01 on xen1 {", "xen1") is None
+    assert device_in_resource(RESOURCE, "xen1") == P1
+    assert device_in_resource(RESOURCE, "xen2") == P2
+    assert device_in_resource(RESOURCE, "xen3") is None
+    assert device_in_resource("\x00\x01 on xen1 {", "xen1") is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "\x00", '{"mine": {}, "peer": {}}'])
 def test_what_is_no_record_of_a_join_names_nothing(text: str) -> None:
     with pytest.raises(ProbeError, match="not what first boot has written"):
-        partuuid_in_join(text, "xen1", "xenpair")
+        device_in_join(text, "xen1", "xenpair")
 
 
 def test_status_names_the_journals_that_were_kept(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""The mirror below DRBD, on a node that has one: its record, how it is, and who of its halves is out.
+
+The record outlives a reboot, and the loss of either half. Which half is out is written down when it happens, by md's
+monitor, and at each boot before DRBD writes to the other one, by the storage unit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from config.door import run, write_file
+from firstboot import observe
+from firstboot.errors import NodeError
+from firstboot.places import Places
+from firstboot.plan.mirror import Half, Mirror, Standing, advice, noted, standing
+from firstboot.probe.mirror import Array
+
+log = logging.getLogger("xenpair")
+
+
+def write(path: Path, mirror: Mirror) -> None:
+    """Keep the record."""
+    write_file(path, json.dumps(asdict(mirror), indent=1) + "\n")
+
+
+def read(path: Path) -> Mirror | None:
+    """The record, or None on a node whose backing disk is no mirror. Raises NodeError for what is none."""
+    try:
+        raw = json.loads(path.read_text())
+        first, second = (Half(**half) for half in raw["halves"])
+        return Mirror(raw["array"], (first, second), tuple(raw["out"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as e:
+        raise NodeError(
+            f"{path} is not what first boot has written there: {e}", hint="see `mdadm --examine`; write it anew by hand"
+        ) from e
+
+
+def look(mirror: Mirror) -> tuple[Array | None, dict[str, str]]:
+    """What the kernel says of the array, and how it calls the halves that are there, by PARTUUID."""
+    names = {half.partuuid: name for half in mirror.halves if (name := observe.kernel_name(half.partition))}
+    name = observe.kernel_name(mirror.device)
+    return (observe.array(name) if name else None), names
+
+
+def status(places: Places) -> tuple[Mirror, Standing] | None:
+    """How this node's mirror is; None where it has none. Raises NodeError."""
+    mirror = read(places.mirror)
+    return (mirror, standing(mirror, *look(mirror))) if mirror else None
+
+
+def note(places: Places) -> Standing | None:
+    """Write down who is out now, and tell how the mirror is; None on a node without one. Raises NodeError."""
+    mirror = read(places.mirror)
+    if mirror is None:
+        return None
+    array, names = look(mirror)
+    now = noted(mirror, array, names)
+    if now != mirror:
+        log.warning("mirror below DRBD: out of it is now %s", " and ".join(now.out) or "nobody")
+        write(places.mirror, now)
+    return standing(mirror, array, names)
+
+
+def admit(places: Places, waiting: Callable[[str], None], pause: Callable[[], None]) -> None:
+    """Return once what is on this node's mirror, if it has one, is what was written to it last.
+
+    Waits for as long as it takes. To DRBD the old content of a half is no other generation: nobody else would notice.
+    """
+    while (now := note(places)) is not None and now.state == "outdated":
+        mirror = read(places.mirror)
+        waiting(f"the mirror below DRBD is outdated: {advice(now, mirror)}" if mirror else "the mirror is outdated")
+        pause()
+
+
+def stop_holders(half: Half) -> None:
+    """Stop whatever array udev has begun to put together from that half."""
+    name = observe.kernel_name(half.partition)
+    for holder in observe.holders(name) if name else ():
+        run(["mdadm", "--stop", os.fspath(Path("/dev", holder))])
