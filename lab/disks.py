@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from config.door import run
 from config.model import Cluster, Node, format_size
+from lab import machine
 from lab.errors import LabError
 from lab.machine import OVMF_CODE, OVMF_VARS, Firmware, disk, disk_file
 
@@ -64,7 +65,7 @@ def same(image: Path, directory: Path) -> bool:
 
 
 def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> None:
-    """Make what is missing of a node's disks: an overlay over the image, a blank disk, UEFI variables."""
+    """Make what is missing of a node's disks: an overlay over the image, blank disks, UEFI variables."""
     image, system = info(directory / BASE), disk(cluster, node, "system")
     if image.virtual_size > system.size:
         raise LabError(
@@ -74,8 +75,9 @@ def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> N
         )
     over = ["-b", BASE, "-F", "qcow2"]
     _create(directory, disk_file(node.name, "system"), ["create", "-f", "qcow2", *over], str(system.size))
-    blank = disk(cluster, node, "backing")
-    _create(directory, disk_file(node.name, "backing"), ["create", "-f", "qcow2"], str(blank.size))
+    for blank in machine.disks(cluster, node)[1:]:
+        file = disk_file(node.name, blank.purpose, blank.half)
+        _create(directory, file, ["create", "-f", "qcow2"], str(blank.size))
     if firmware == "uefi":
         copy = ["convert", "-f", "raw", "-O", "qcow2", str(OVMF_VARS)]
         _create(directory, disk_file(node.name, "vars"), copy)
@@ -83,12 +85,13 @@ def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> N
 
 def discard(directory: Path, name: str) -> None:
     """Delete a node's disks and UEFI variables; make() makes them anew, blank."""
-    for which in ("system", "backing", "vars"):
-        (directory / disk_file(name, which)).unlink(missing_ok=True)
+    files = [disk_file(name, which) for which in ("system", "backing", "vars")]
+    for file in (*files, disk_file(name, "system", "-b"), disk_file(name, "backing", "-b")):
+        (directory / file).unlink(missing_ok=True)
 
 
 def swap(directory: Path, one: str, other: str) -> None:
-    """Exchange two nodes' backing disks."""
+    """Exchange two nodes' backing disks, of a mirrored pair the first ones."""
     first, second = directory / disk_file(one, "backing"), directory / disk_file(other, "backing")
     aside = first.with_suffix(".swapped")
     first.rename(aside)

@@ -13,6 +13,8 @@ from lab.network import netdev, node_cables
 Firmware = Literal["bios", "uefi"]
 Accelerator = Literal["kvm", "tcg"]
 Purpose = Literal["system", "backing"]
+Half = Literal["", "-b"]
+"""What the name of a disk's file ends with: the second one of a mirrored pair has a file of its own."""
 
 SYSTEM_SIZE = 4 << 30
 BACKING_SIZE = 4 << 30
@@ -43,10 +45,19 @@ class Disk:
     serial: str
     size: int
     """Bytes."""
+    half: Half = ""
 
 
-def disk(cluster: Cluster, node: Node, purpose: Purpose) -> Disk:
-    """The disk that the config's rule for that purpose matches on that node.
+def disks(cluster: Cluster, node: Node) -> tuple[Disk, ...]:
+    """All disks of a node: system, backing, and of each the second one where its rule says raid1."""
+    purposes: tuple[Purpose, ...] = ("system", "backing")
+    pairs = [purpose for purpose in purposes if cluster.disk_rule(node, purpose).raid1]
+    alone = [disk(cluster, node, purpose) for purpose in purposes]
+    return (*alone, *(disk(cluster, node, purpose, "-b") for purpose in pairs))
+
+
+def disk(cluster: Cluster, node: Node, purpose: Purpose, half: Half = "") -> Disk:
+    """The disk that the config's rule for that purpose matches on that node; half: which one of two.
 
     Raises LabError for a rule that no virtio disk can satisfy.
     """
@@ -57,15 +68,18 @@ def disk(cluster: Cluster, node: Node, purpose: Purpose) -> Disk:
             f"{where} asks for a {'wwn' if rule.wwn is not None else 'model'}, which the lab's virtio disks have not",
             hint="for the lab, match the disk by serial or by size",
         )
-    serial = f"{purpose}-{node.name}"[:SERIAL_LIMIT]
-    if rule.serial is not None:
-        serial = rule.serial.replace("*", node.name).replace("?", "0")
+    end = (half or "-a") if rule.raid1 else ""
+    serial = f"{purpose}-{node.name}"[: SERIAL_LIMIT - len(end)] + end
+    if rule.serials:
+        pattern = rule.serials[-1 if half else 0]
+        # One pattern for two disks means both; a pattern for each is one for this half.
+        serial = pattern.replace("*", node.name + (end if len(rule.serials) == 1 else "")).replace("?", "0")
     if len(serial.encode()) > SERIAL_LIMIT:
         raise LabError(
             f"{where} leads to the serial {serial!r}, which is longer than a virtio disk's {SERIAL_LIMIT} bytes",
             hint="for the lab, use a shorter serial or node name",
         )
-    return Disk(purpose, serial, _size(rule, purpose))
+    return Disk(purpose, serial, _size(rule, purpose), half)
 
 
 def _size(rule: DiskRule, purpose: Purpose) -> int:
@@ -77,9 +91,11 @@ def _size(rule: DiskRule, purpose: Purpose) -> int:
 def check(cluster: Cluster) -> None:
     """Whether the lab can be what the config describes. Raises LabError."""
     for node in cluster.nodes:
-        system, backing = disk(cluster, node, "system"), disk(cluster, node, "backing")
-        if system.serial == backing.serial:
-            raise LabError(f"{node.name}'s system and backing disks would have the same serial, {system.serial!r}")
+        found: dict[str, Disk] = {}
+        for one in disks(cluster, node):
+            if (other := found.setdefault(one.serial, one)) is not one:
+                kinds = " and ".join(dict.fromkeys((other.purpose, one.purpose)))
+                raise LabError(f"{node.name}'s {kinds} disks would have the same serial, {one.serial!r}")
         if node.match.mac not in (None, node.nics.guest, node.nics.cluster):
             raise LabError(
                 f"{node.name} is matched by the MAC {node.match.mac}, which neither of its two cards has",
@@ -126,6 +142,7 @@ def argv(
         *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
         *_disk(disk(cluster, node, "system"), disk_file(name, "system"), boot=True),
         *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), fails_after=fails_after),
+        *(word for one in disks(cluster, node)[2:] for word in _disk(one, disk_file(name, one.purpose, one.half))),
         *(_seed() if seed else ()),
         *("-netdev", netdev(guest, "net-guest")),
         *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},romfile="),
@@ -142,9 +159,9 @@ def qmp(name: str) -> str:
     return f"{name}.qmp"
 
 
-def disk_file(name: str, purpose: Purpose | Literal["vars"]) -> str:
+def disk_file(name: str, purpose: Purpose | Literal["vars"], half: Half = "") -> str:
     """File name of a node's disk, or of its UEFI variables."""
-    return f"{name}-{purpose}.qcow2"
+    return f"{name}-{purpose}{half}.qcow2"
 
 
 def _identity(node: Node) -> list[str]:
@@ -168,9 +185,10 @@ def _disk(wanted: Disk, file: str, *, boot: bool = False, fails_after: int | Non
     # qcow2 tables to the host's page cache, in order, and that outlives a SIGKILL of QEMU. So a power cut in the lab
     # loses what a real one loses, the unflushed; only a crash of the host can tear a lab's disks.
     source = f"format=qcow2,file={file}" if fails_after is None else _failing(file, fails_after)
-    drive = f"if=none,id={wanted.purpose},{source},cache=unsafe,discard=unmap"
+    name = f"{wanted.purpose}{wanted.half}"
+    drive = f"if=none,id={name},{source},cache=unsafe,discard=unmap"
     serial = wanted.serial.replace(",", ",,")
-    device = f"virtio-blk-pci,id=disk-{wanted.purpose},drive={wanted.purpose},serial={serial}"
+    device = f"virtio-blk-pci,id=disk-{name},drive={name},serial={serial}"
     return ["-drive", drive, "-device", device + (",bootindex=0" if boot else "")]
 
 

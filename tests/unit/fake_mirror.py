@@ -20,15 +20,8 @@ class FakeMirror(FakeDisk):
         """Halves that the kernel has in the array now, be it started or not."""
         self.running = False
         super().__init__(halves[0].tick, f"/dev/{DEVICE}")
-
-    @property
-    def bytes(self) -> bytearray:  # type: ignore[override]
-        """What is read: the first half's."""
-        return (self.active or self.halves)[0].bytes
-
-    @bytes.setter
-    def bytes(self, value: bytearray) -> None:
-        """The disk's own are not used."""
+        # What is read is the first half's; put() writes to both.
+        self.bytes = halves[0].bytes
 
     def put(self, at: int, data: bytes) -> None:
         for half in self.active:

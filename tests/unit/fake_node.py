@@ -28,8 +28,9 @@ from firstboot.plan.mirror import CONF
 from firstboot.probe.disks import Edges, edge_ranges, parse_edges
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState
 from firstboot.probe.machine import Machine
+from firstboot.probe.mirror import Array
 from tests.unit.fake_disk import SIZE, FakeDisk
-from tests.unit.fake_mirror import FakeMirror
+from tests.unit.fake_mirror import DEVICE, FakeMirror
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZha2VrZXlmYWtla2V5ZmFrZWtleWZha2VrZXlmYWtl"
 PEER_PARTITION = "/dev/disk/by-partuuid/22222222-2222-4222-8222-222222222222"
@@ -137,8 +138,9 @@ class FakeNode:
             "wipefs --all": lambda: holding.erase(last),
             "blkdiscard --zeroout": lambda: holding.zero(int(argv[3]), int(argv[5])),
             "sync": str,
-            "mdadm --create": lambda: self.mirror and self.mirror.create(argv),
-            "mdadm --stop": lambda: self.mirror and self.mirror.stop(),
+            "mdadm --create": lambda: self._mirror().create(argv),
+            "mdadm --manage": str,
+            "mdadm --stop": lambda: self._mirror().stop(),
             "sfdisk": lambda: self._sfdisk(holding, stdin),
             "drbdmeta 0": lambda: disk.create_md(argv[3]) if last == "create-md" else disk.dump_md(argv[3]),
             "drbdmeta --force": lambda: disk.dump_md(argv[4], force=True),
@@ -168,6 +170,10 @@ class FakeNode:
     def _set(self, what: str) -> None:
         self.tick()
         setattr(self, what, True)
+
+    def _mirror(self) -> FakeMirror:
+        assert self.mirror, "mdadm on a node without a mirror"
+        return self.mirror
 
     def _lsblk(self) -> str:
         root = {"path": "/dev/vda1", "type": "part", "size": SIZE, "ro": False, "mountpoints": ["/"]}
@@ -277,8 +283,15 @@ def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
         return any(str(device) in disk.names() for disk in (*node.disks, node.disk))
 
     def kernel_name(device: Path) -> str | None:
+        if node.mirror and str(device) in node.mirror.names():
+            return DEVICE
         disk = next((disk for disk in node.disks if str(device) in disk.names()), None)
         return f"{disk.path.removeprefix('/dev/')}1" if disk else None
+
+    def array(name: str) -> Array:
+        assert node.mirror
+        assert name == DEVICE
+        return Array(node.mirror.running, frozenset(f"{h.path.removeprefix('/dev/')}1" for h in node.mirror.active))
 
     def holders(name: str) -> tuple[str, ...]:
         return node.mirror.holders(f"/dev/{name}") if node.mirror else ()
@@ -312,6 +325,7 @@ def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
         "held": lambda device: node.disk.attached or bool(holders(device.removeprefix("/dev/") + "1")),
         "kernel_name": kernel_name,
         "holders": holders,
+        "array": array,
     }
     for name, value in eyes.items():
         monkeypatch.setattr(observe, name, value)

@@ -21,10 +21,14 @@ from firstboot.join.facts import JoinRecord
 from firstboot.journal import Journal, kept_aside
 from firstboot.report import read_progress
 from tests.unit import fake_disk
-from tests.unit.fake_node import EXAMPLE, FakeNode, PowerCut, install, loaded
+from tests.unit.fake_node import EXAMPLE, MIRRORED, FakeNode, PowerCut, install, loaded
 
 MAC = 'match: {mac: "52:54:00:10:32:01"}'
 WIPE = EXAMPLE.replace(MAC, f"{MAC}\n    disks: {{backing: {{serial: {fake_disk.SERIAL}, wipe: true}}}}")
+RAID = EXAMPLE.replace('{serial: "data-*", min_size: 4M}', MIRRORED)
+RAID_WIPE = EXAMPLE.replace(
+    MAC, f"{MAC}\n    disks: {{backing: {{raid1: true, serial: [{fake_disk.SERIAL}, data-xen1b], wipe: true}}}}"
+)
 PARTUUID = "99999999-9999-4999-8999-999999999999"
 
 Make = Callable[[str], FakeNode]
@@ -51,11 +55,12 @@ def make(memory: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Mak
 
 
 def put_foreign_data(node: FakeNode, name: str = "xenpair-prod-r0") -> None:
-    """A partition of somebody else's, with DRBD's metadata and a file system in it."""
-    node.disk.partition(PARTUUID, name)
-    node.disk.create_md(f"{fake_disk.PATH}1")
-    node.disk.bytes[fake_disk.START + 1080 : fake_disk.START + 1082] = b"\x53\xef"
-    node.disk.made = node.disk.precious = False
+    """A partition of somebody else's, with DRBD's metadata and a file system in it; on both disks of a mirror."""
+    for disk in node.disks:
+        disk.partition(PARTUUID, name)
+        disk.create_md(f"{disk.path}1")
+        disk.bytes[fake_disk.START + 1080 : fake_disk.START + 1082] = b"\x53\xef"
+        disk.made = disk.precious = False
     node.ticks = 0
 
 
@@ -111,13 +116,14 @@ def assert_one_name(node: FakeNode) -> None:
     assert kept_aside(node.places.journal) == ()
 
 
+@pytest.mark.parametrize("config", [EXAMPLE, RAID], ids=["one disk", "mirror"])
 @pytest.mark.parametrize("storage_first", [False, True])
-def test_a_power_cut_anywhere_doubles_nothing(make: Make, storage_first: bool) -> None:
-    total = effects(make, nothing, EXAMPLE)
-    assert total > 80
+def test_a_power_cut_anywhere_doubles_nothing(make: Make, storage_first: bool, config: str) -> None:
+    total = effects(make, nothing, config)
+    assert total > (110 if config == RAID else 80)
     resumed_at = set()
     for cut in range(total, 0, -1):
-        node = make(EXAMPLE)
+        node = make(config)
         node.storage_first = storage_first
         cut_short(node, cut)
         if storage_first and not node.drbd.both_up_to_date:
@@ -149,9 +155,61 @@ def test_a_power_cut_anywhere_in_a_wipe_erases_nothing_else(make: Make) -> None:
     assert wiping >= 8
 
 
+def test_a_power_cut_anywhere_in_the_wipe_of_two_disks_erases_nothing_else(make: Make) -> None:
+    for cut in range(1, effects(make, put_foreign_data, RAID_WIPE) + 1):
+        node = make(RAID_WIPE)
+        put_foreign_data(node)
+        cut_short(node, cut)
+        if all(disk.made for disk in node.disks):
+            break
+        run(node)
+        assert_one_name(node)
+    assert cut > 30
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_of_two_disks_neither_is_written_to_where_one_is_not_blank(make: Make, other: int) -> None:
+    node = make(RAID)
+    node.disks[other].bytes[fake_disk.START + 1080 : fake_disk.START + 1082] = b"\x53\xef"
+    before = [bytes(disk.bytes) for disk in node.disks]
+    with pytest.raises(BackingDiskError, match=rf"{node.disks[other].path} \(serial data-xen1b?\) is not blank"):
+        node.first_boot()
+    assert [bytes(disk.bytes) for disk in node.disks] == before
+    assert Journal(node.places.journal).detail("disks") == {}
+
+
+def test_a_mirror_that_was_made_is_used_with_one_half_alone(make: Make) -> None:
+    total = effects(make, nothing, RAID)
+    for cut in range(total, 0, -10):
+        node = make(RAID)
+        cut_short(node, cut)
+        if "made" not in Journal(node.places.journal).detail("disks") or node.places.formed.exists():
+            continue
+        dead = node.disks.pop()
+        assert node.mirror
+        node.mirror.halves.remove(dead)
+        node.power_on()
+        node.first_boot()
+        assert node.places.formed.exists()
+
+
+def test_a_journal_of_a_mirror_that_is_gone_is_rebuilt_from_the_join(make: Make) -> None:
+    node = make(RAID)
+    run(node)
+    before = [bytes(disk.bytes[: fake_disk.START + 8192]) for disk in node.disks]
+    for path in (node.places.formed, node.places.journal):
+        path.unlink()
+    node.power_on()
+    node.first_boot()
+    journal = assert_formed(node)
+    assert journal.detail("disks")["known_from"].startswith(str(node.places.join))
+    assert [bytes(disk.bytes[: fake_disk.START + 8192]) for disk in node.disks] == before
+
+
+@pytest.mark.parametrize("config", [WIPE, RAID_WIPE], ids=["one disk", "mirror"])
 @pytest.mark.parametrize("seed", range(20))
-def test_many_power_cuts_in_a_row_double_nothing(make: Make, seed: int) -> None:
-    node = make(WIPE)
+def test_many_power_cuts_in_a_row_double_nothing(make: Make, seed: int, config: str) -> None:
+    node = make(config)
     put_foreign_data(node)
     dice = random.Random(seed)  # noqa: S311
     node.storage_first = dice.random() < 0.5
@@ -230,7 +288,7 @@ def damage(node: FakeNode, how: str, dice: random.Random) -> None:
         path.write_bytes(changed[how])
 
 
-@pytest.mark.parametrize("config", [EXAMPLE, WIPE], ids=["refuse", "wipe"])
+@pytest.mark.parametrize("config", [EXAMPLE, WIPE, RAID], ids=["refuse", "wipe", "mirror"])
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_lost_journal_costs_no_data(make: Make, how: str, config: str) -> None:
     prepare = put_foreign_data if config == WIPE else nothing

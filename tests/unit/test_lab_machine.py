@@ -93,9 +93,28 @@ def test_a_disk_is_as_large_as_its_rule_wants() -> None:
     assert machine.disk(small, small.nodes[0], "backing").size == 1 << 30
 
 
+def test_a_mirrored_rule_gives_a_node_two_disks_that_fit_it() -> None:
+    config = cluster(storage={"system": {"serial": "s-*"}, "backing": {"raid1": "true", "serial": "d-*"}})
+    assert [one.serial for one in machine.disks(config, config.nodes[0])] == ["s-xen1", "d-xen1-a", "d-xen1-b"]
+    devices = [word for word in values(argv(config), "-device") if "disk-backing" in word]
+    assert [word.split(",", 1)[1] for word in devices] == [
+        "id=disk-backing,drive=backing,serial=d-xen1-a",
+        "id=disk-backing-b,drive=backing-b,serial=d-xen1-b",
+    ]
+    each = cluster(storage={"system": {"serial": "s-*"}, "backing": {"raid1": "true", "serial": ["A1", "B-*"]}})
+    assert [one.serial for one in machine.disks(each, each.nodes[0])[1:]] == ["A1", "B-xen1"]
+    by_size = cluster(storage={"system": {"raid1": "true", "max_size": "4G"}, "backing": {"min_size": "5G"}})
+    assert [one.serial for one in machine.disks(by_size, by_size.nodes[0])] == [
+        "system-xen1-a",
+        "backing-xen1",
+        "system-xen1-b",
+    ]
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
+        ({"raid1": "true", "serial": ["d-0", "d-?"]}, "backing disks would have the same serial, 'd-0'"),
         ({"wwn": "0x5000"}, "asks for a wwn"),
         ({"model": "SSD*"}, "asks for a model"),
         ({"serial": "a-very-long-serial-of-*"}, "longer than a virtio disk's 20 bytes"),
