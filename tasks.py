@@ -62,12 +62,12 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
     help={
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
-        "formats": "comma-separated: qcow2, raw",
+        "formats": "comma-separated: qcow2, raw, iso, netboot",
     }
 )
 @speaks
 def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
-    """Build the dom0 image, its package, its manifest and the seed medium; what is there already is not built again."""
+    """Build the dom0 image, its package and manifest, and what installs it; what is there already is not built again."""
     from config.loader import load
     from images import build
     from images.disklayer import parse_formats
