@@ -163,8 +163,8 @@ class DiskRule(Model):
     max_size: Size | None = None
     """Largest size that fits."""
     wipe: YesOrNo = False
-    """Erase what the disk holds before it is used: the backing disk once, the system disk at each installation. Only under
-    nodes[].disks, by exact serial."""
+    """Erase what the disk holds: the backing disk once, the system disk at each installation. Only under nodes[].disks,
+    by exact serial."""
 
 
 class NodeDisks(Model):
