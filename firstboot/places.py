@@ -33,7 +33,7 @@ class Places:
 
     @property
     def reporting(self) -> Path:
-        """Which server is told how first boot gets on, 0600; from an installation over the network until it is formed."""
+        """Which server is told how first boot gets on, 0600; after an installation by network, until it is formed."""
         return self.at("etc/xenpair/report.json")
 
     @property
