@@ -11,13 +11,16 @@ from typing import Any
 from firstboot.errors import ProbeError
 
 LSBLK_COLUMNS = (
-    "NAME,PATH,TYPE,SIZE,RO,RM,TRAN,SERIAL,WWN,MODEL,PTTYPE,PTUUID,PARTUUID,PARTLABEL,FSTYPE,LABEL,MOUNTPOINTS"
+    "NAME,PATH,TYPE,SIZE,LOG-SEC,RO,RM,TRAN,SERIAL,WWN,MODEL,PTTYPE,PTUUID,PARTUUID,PARTLABEL,FSTYPE,LABEL,MOUNTPOINTS"
 )
 
 
 @dataclass(frozen=True)
 class BlockDevice:
-    """A disk, a partition or what lies on one. size is in bytes; absent values are empty strings."""
+    """A disk, a partition or what lies on one. size is in bytes; absent values are empty strings.
+
+    sector: bytes of a logical sector, in which a partition table counts.
+    """
 
     path: str
     type: str
@@ -35,6 +38,7 @@ class BlockDevice:
     fstype: str = ""
     label: str = ""
     mountpoints: tuple[str, ...] = ()
+    sector: int = 512
     children: tuple[BlockDevice, ...] = field(default=())
 
     def walk(self) -> Iterator[BlockDevice]:
@@ -78,6 +82,7 @@ def _device(raw: dict[str, Any]) -> BlockDevice:
         fstype=text("fstype"),
         label=text("label"),
         mountpoints=tuple(m for m in raw.get("mountpoints") or [] if m),
+        sector=int(raw.get("log-sec") or 512),
         children=tuple(_device(child) for child in raw.get("children", [])),
     )
 
