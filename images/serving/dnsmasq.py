@@ -150,8 +150,8 @@ _SAYINGS = (
     (r"error .* received from (?P<ip>\S+)", ""),
     (r"failed sending \S*/(?P<file>[^/\s]+) to (?P<ip>\S+)", "{ip} did not load all of {file}"),
 )
-"""What dnsmasq logs (rfc2131.c, tftp.c) and what we make of it. A PXE ROM breaks its first TFTP transfer off once it has
-learned the size: no error."""
+"""What dnsmasq logs (rfc2131.c, tftp.c) and what we make of it. A PXE ROM breaks its first TFTP transfer off when it
+knows the size: no error."""
 _DULL = re.compile(r"DHCP(DISCOVER|REQUEST|RELEASE)\(|started, version|compile time options|TFTP root is|DHCP, ")
 
 

@@ -8,11 +8,15 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Literal, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
+from config.values import SshKey
 from images.serving.errors import ServeError
 
 DhcpMode = Literal["proxy", "full", "none"]
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smh])")
+_KEYS = TypeAdapter[str](SshKey)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -89,3 +93,18 @@ def parse_endpoint(text: str, option: str) -> Endpoint:
     if not colon:
         raise ServeError(f"{option} {text!r} is not ADDRESS:PORT", hint="write it like 127.0.0.1:8088")
     return Endpoint(parse_address(address, option), parse_port(port, option))
+
+
+def read_keys(file: str) -> str:
+    """The public keys in a file, one a line; none where no file is named. Raises ServeError for a line that is none."""
+    if not file:
+        return ""
+    try:
+        lines = [line.strip() for line in Path(file).read_text().splitlines()]
+    except OSError as e:
+        raise ServeError(f"--authorized-keys {file}: {e.strerror}") from e
+    keys = [line for line in lines if line and not line.startswith("#")]
+    try:
+        return "".join(f"{_KEYS.validate_python(key)}\n" for key in keys)
+    except ValidationError as e:
+        raise ServeError(f"--authorized-keys {file}: {e.errors()[0]['msg']}") from None
