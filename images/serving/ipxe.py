@@ -1,7 +1,7 @@
 """The scripts that iPXE runs, in the words that Debian bookworm's iPXE (1.0.0+git-20190125) knows.
 
 netX is the card that was booted from (ipxe.org/cfg); plain ${ip} and ${mac} may be of two different cards. What is not
-set expands to nothing.
+set expands to nothing. A relative URL may hold no colon: what stands before it would be taken for a scheme.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from images.serving.options import Endpoint
 SCRIPT = "boot.ipxe"
 _ASK = f"""\
 #!ipxe
-chain --replace --autofree {SCRIPT}?mac=${{netX/mac}}&uuid=${{uuid}}&serial=${{serial:uristring}} || exit 1
+chain --replace --autofree {SCRIPT}?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}&serial=${{serial:uristring}} || exit 1
 """
 
 
@@ -23,7 +23,7 @@ def ask() -> str:
 
 def machine(mac: str, uuid: str, serial: str) -> Machine:
     """The machine as its iPXE sees it."""
-    return Machine({"boot": mac.lower()} if mac else {}, serial, uuid)
+    return Machine({"boot": mac.lower().replace("-", ":")} if mac else {}, serial, uuid)
 
 
 def install(http: Endpoint, tls: Endpoint, pin: str) -> str:
