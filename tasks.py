@@ -78,6 +78,54 @@ def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT)
 
 @task(
     help={
+        "config": "the cluster's config; several, comma-separated, for several clusters",
+        "out": "the netboot tree; out/netboot if not given",
+        "interface": "the network card towards the machines",
+        "address": "ours on that interface; its first one if not given",
+        "dhcp": "proxy: beside a DHCP server that is there; full: on a network without one; none: yours names ours",
+        "http_port": "installer and image",
+        "tls_port": "secrets and reports",
+        "page": "ADDRESS:PORT of the web page",
+        "window": "how long secrets are handed out: 90s, 60m, 2h",
+        "authorized_keys": "file of public keys that may log in as root beside those of the configs",
+    }
+)
+@speaks
+def serve(
+    context: Context,  # noqa: ARG001
+    interface: str,
+    config: str = str(CONFIG),
+    out: str = str(OUT / "netboot"),
+    *,
+    address: str = "",
+    dhcp: str = "proxy",
+    http_port: str = "8080",
+    tls_port: str = "8443",
+    page: str = "127.0.0.1:8088",
+    window: str = "60m",
+    authorized_keys: str = "",
+) -> None:
+    """Install machines over the network: DHCP, TFTP, iPXE, image and secrets, and a page that shows every node live."""
+    from images.progress import Progress
+    from images.serving import command, options
+
+    wanted = options.Options(
+        configs=tuple(Path(name) for name in config.split(",")),
+        tree=Path(out),
+        interface=interface,
+        page=options.parse_endpoint(page, "--page"),
+        window=options.parse_span(window),
+        address=options.parse_address(address, "--address") if address else None,
+        dhcp=options.parse_dhcp(dhcp),
+        http_port=options.parse_port(http_port, "--http-port"),
+        tls_port=options.parse_port(tls_port, "--tls-port"),
+        authorized_keys=options.read_keys(authorized_keys),
+    )
+    command.serve(wanted, Progress())
+
+
+@task(
+    help={
         "hosts": "both booted nodes in the config's order: root@ADDRESS,root@ADDRESS; the lab's if not given",
         "config": "the config that they run",
         "ssh_config": "ssh_config through which they are reached",
@@ -259,7 +307,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, verify, bench, campaign)
+namespace = Collection(check_config, plan_capacity, build_image, serve, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,
