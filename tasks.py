@@ -78,6 +78,31 @@ def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT)
 
 @task(
     help={
+        "device": "the stick: /dev/sdX, or a name below /dev/disk/by-id",
+        "iso": "the install medium; out/xenpair.iso if not given",
+        "force_fixed": "take a disk that is neither removable nor on USB",
+        "yes": "do not ask for the device's name to be typed",
+    }
+)
+@speaks
+def write_usb(
+    context: Context,  # noqa: ARG001
+    device: str,
+    *,
+    iso: str = str(OUT / "xenpair.iso"),
+    force_fixed: bool = False,
+    yes: bool = False,
+) -> None:
+    """Overwrite a stick with the install medium, and prove it by reading it back."""
+    from images import usb
+    from images.progress import Progress
+
+    ask = None if yes else usb.ask_on_terminal
+    usb.write_usb(Path(iso), Path(device), force_fixed=force_fixed, ask=ask, progress=Progress())
+
+
+@task(
+    help={
         "hosts": "both booted nodes in the config's order: root@ADDRESS,root@ADDRESS; the lab's if not given",
         "config": "the config that they run",
         "ssh_config": "ssh_config through which they are reached",
@@ -259,7 +284,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, verify, bench, campaign)
+namespace = Collection(check_config, plan_capacity, build_image, write_usb, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,
