@@ -62,7 +62,7 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
     help={
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
-        "formats": "comma-separated: qcow2, raw",
+        "formats": "comma-separated: qcow2, raw, preseed (for Debian's own installer)",
     }
 )
 @speaks

@@ -17,6 +17,7 @@ from images.cache import Cache, locked
 from images.deb import firstboot_package
 from images.disklayer import NAME, Format, Inputs, Order, make_artifacts
 from images.manifest import Manifest
+from images.preseed import write_preseed
 from images.progress import Progress
 from images.rootfs import rootfs_layer
 from images.seed import TEMPORARY_PREFIX, write_seed
@@ -45,19 +46,20 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
     file that the config names is not there.
     """
     cluster, store = loaded.cluster, Cache(cache)
+    disks = [wanted for wanted in formats if wanted != "preseed"]
     preflight.check_tools()
     if faults := check_files(loaded):
         raise ConfigError(faults)
     with locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")):
         _clear_leftovers(store, out, progress)
         inputs = Inputs.of(cluster)
-        current = _current(inputs, out, formats)
+        current = _current(inputs, out, disks)
         if current is None:
             preflight.check_namespaces()
             preflight.check_space(_space_needed(inputs, store, out))
             package = firstboot_package(inputs.package, store)
             base = rootfs_layer(inputs.rootfs, store, progress)
-            order = Order(inputs, cluster.config_hash(), base, package, formats)
+            order = Order(inputs, cluster.config_hash(), base, package, disks)
             made = make_artifacts(order, out / _PARTIAL, store, progress)
             _publish(made, out)
         else:
@@ -65,6 +67,8 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         for warning in made.warnings:
             progress.warning(warning)
         _write_seed(loaded, out, progress)
+        if "preseed" in formats:
+            write_preseed(loaded, firstboot_package(inputs.package, store), out, cache=store, progress=progress)
     return _artifacts(made, out, built=current is None)
 
 

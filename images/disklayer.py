@@ -23,7 +23,7 @@ from images.packages import XEN_VERSION
 from images.progress import Progress
 from images.rootfs import TEMPLATES, Request, Rootfs, is_early
 
-Format = Literal["qcow2", "raw"]
+Format = Literal["qcow2", "raw", "preseed"]
 
 NAME = "xenpair"
 _CODE = ("disk.py", "disklayer.py", "grub.py", "makedisk.py", "tree.py")

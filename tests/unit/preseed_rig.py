@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ PROGRAMS = {
 }
 
 DISK = 4096 << 20
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Installer:
         card.mkdir()
         (card / "address").write_text(f"{mac}\n")
 
-    def disk(self, name: str, *, size: int = DISK, removable: bool = False, **udev: str) -> Path:
+    def disk(self, name: str, *, size: int = DISK, removable: bool = False, udev: Mapping[str, str] = NOTHING) -> Path:
         """Plug in a blank disk; udev: what it has found out about it."""
         path, facts = self.root / "dev" / name, self.root / "sys/class/block" / name
         with path.open("wb") as f:

@@ -220,8 +220,8 @@ class TestTheSystemDisk:
     def test_the_one_that_the_rule_means_is_taken_and_the_backing_disk_is_not(
         self, installer: Installer, cluster: Cluster
     ) -> None:
-        installer.disk("vda", ID_SERIAL="data-xen1")
-        installer.disk("vdb", ID_SERIAL="system-xen1")
+        installer.disk("vda", udev={"ID_SERIAL": "data-xen1"})
+        installer.disk("vdb", udev={"ID_SERIAL": "system-xen1"})
         assert search(installer, cluster) == 0
         assert answered(installer) == "vdb"
         assert installer.read("answers").count("/vdb") == 2
@@ -240,8 +240,8 @@ class TestTheSystemDisk:
     def test_its_criteria_are_read_as_lsblk_shows_them(
         self, installer: Installer, changed: Changed, rule: dict[str, Any], udev: dict[str, str]
     ) -> None:
-        installer.disk("sda", ID_SERIAL="other", ID_MODEL="other", ID_WWN="0x2")
-        installer.disk("sdb", **udev)
+        installer.disk("sda", udev={"ID_SERIAL": "other", "ID_MODEL": "other", "ID_WWN": "0x2"})
+        installer.disk("sdb", udev=udev)
         assert search(installer, changed(rule)) == 0
         assert answered(installer) == "sdb"
 
@@ -253,14 +253,14 @@ class TestTheSystemDisk:
 
     def test_two_that_fit_are_refused_and_shown(self, installer: Installer, cluster: Cluster) -> None:
         for name in ("vda", "vdb"):
-            installer.disk(name, ID_SERIAL=f"system-{name}")
+            installer.disk(name, udev={"ID_SERIAL": f"system-{name}"})
         text = refusal(installer, cluster)
         assert "the system rule of xen1 fits 2 disks" in text
         assert "vda (4096 MiB, serial system-vda" in text
         assert "vdb (4096 MiB, serial system-vdb" in text
 
     def test_none_that_fits_is_refused(self, installer: Installer, cluster: Cluster) -> None:
-        installer.disk("vda", ID_SERIAL="data-xen1")
+        installer.disk("vda", udev={"ID_SERIAL": "data-xen1"})
         assert "fits 0 disks" in refusal(installer, cluster)
 
     def test_no_disk_at_all_is_said_to_be_so(self, installer: Installer, cluster: Cluster) -> None:
@@ -268,7 +268,7 @@ class TestTheSystemDisk:
 
     @pytest.mark.parametrize("at", [0, 510, (8 << 20) - 1, (4096 << 20) - 1])
     def test_one_with_data_at_either_end_is_refused(self, installer: Installer, cluster: Cluster, at: int) -> None:
-        with installer.disk("vda", ID_SERIAL="system-xen1").open("r+b") as f:
+        with installer.disk("vda", udev={"ID_SERIAL": "system-xen1"}).open("r+b") as f:
             f.seek(at)
             f.write(b"\x55")
         text = refusal(installer, cluster)
@@ -276,11 +276,11 @@ class TestTheSystemDisk:
         assert "blkdiscard --zeroout" in text
 
     def test_one_that_is_too_small_is_refused(self, installer: Installer, cluster: Cluster) -> None:
-        installer.disk("vda", size=2 << 30, ID_SERIAL="system-xen1")
+        installer.disk("vda", size=2 << 30, udev={"ID_SERIAL": "system-xen1"})
         assert "too small: it needs 4096 MiB" in refusal(installer, cluster)
 
     def test_a_removable_one_is_refused(self, installer: Installer, cluster: Cluster) -> None:
-        installer.disk("sda", removable=True, ID_SERIAL="system-xen1")
+        installer.disk("sda", removable=True, udev={"ID_SERIAL": "system-xen1"})
         assert "removable or read-only" in refusal(installer, cluster)
 
     @pytest.mark.usefixtures("real_programs")
@@ -290,7 +290,7 @@ class TestTheSystemDisk:
         stranger = Installer.at(tmp_path / "stranger")
         stranger.card("aa:bb:cc:dd:ee:ff")
         (stranger.root / "sys/class/dmi/id/product_serial").write_text("XYZ 1\n")
-        stranger.disk("vda", ID_SERIAL="system-xen1")
+        stranger.disk("vda", udev={"ID_SERIAL": "system-xen1"})
         text = refusal(stranger, cluster)
         assert "no node of the config" in text
         assert "aa:bb:cc:dd:ee:ff" in text
@@ -298,7 +298,7 @@ class TestTheSystemDisk:
 
     def test_a_machine_that_matches_both_nodes_is_refused(self, installer: Installer, cluster: Cluster) -> None:
         installer.card("52:54:00:10:32:02")
-        installer.disk("vda", ID_SERIAL="system-xen1")
+        installer.disk("vda", udev={"ID_SERIAL": "system-xen1"})
         assert "this machine matches xen1 xen2" in refusal(installer, cluster)
 
     def test_a_machine_is_known_by_serial_and_uuid_whatever_their_case(
@@ -308,12 +308,12 @@ class TestTheSystemDisk:
         known = changed(matches=[{"serial": "S1", "uuid": uuid.upper()}, {"serial": "S2"}])
         (installer.root / "sys/class/dmi/id/product_serial").write_text("S1\n")
         (installer.root / "sys/class/dmi/id/product_uuid").write_text(f"{uuid}\n")
-        installer.disk("vda", ID_SERIAL="system-xen1")
+        installer.disk("vda", udev={"ID_SERIAL": "system-xen1"})
         assert search(installer, known) == 0
         assert answered(installer) == "vda"
 
     def test_enter_looks_again(self, installer: Installer, cluster: Cluster) -> None:
-        disk = installer.disk("vda", ID_SERIAL="system-xen1")
+        disk = installer.disk("vda", udev={"ID_SERIAL": "system-xen1"})
         disk.write_bytes(b"old data")
         mended = f"rm {disk}; truncate -s {4096 << 20} {disk}"
         (installer.root / "on-enter").write_text(f"{mended}\n")
