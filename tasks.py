@@ -62,7 +62,7 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
     help={
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
-        "formats": "comma-separated: qcow2, raw, iso, netboot",
+        "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
     }
 )
 @speaks
@@ -122,6 +122,31 @@ def serve(
         authorized_keys=options.read_keys(authorized_keys),
     )
     command.serve(wanted, Progress())
+
+
+@task(
+    help={
+        "device": "the stick: /dev/sdX, or a name below /dev/disk/by-id",
+        "iso": "the install medium; out/xenpair.iso if not given",
+        "force_fixed": "take a disk that is neither removable nor on USB",
+        "yes": "do not ask for the device's name to be typed",
+    }
+)
+@speaks
+def write_usb(
+    context: Context,  # noqa: ARG001
+    device: str,
+    *,
+    iso: str = str(OUT / "xenpair.iso"),
+    force_fixed: bool = False,
+    yes: bool = False,
+) -> None:
+    """Overwrite a stick with the install medium, and prove it by reading it back."""
+    from images import usb
+    from images.progress import Progress
+
+    ask = None if yes else usb.ask_on_terminal
+    usb.write_usb(Path(iso), Path(device), force_fixed=force_fixed, ask=ask, progress=Progress())
 
 
 @task(
@@ -307,7 +332,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, serve, verify, bench, campaign)
+namespace = Collection(check_config, plan_capacity, build_image, write_usb, serve, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,

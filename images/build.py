@@ -20,6 +20,7 @@ from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
 from images.iso import ISO, Medium, write_iso
 from images.manifest import Manifest
 from images.netboot import Tree
+from images.preseed import write_preseed
 from images.progress import Progress
 from images.rootfs import Rootfs, rootfs_layer
 from images.seed import SEED, write_seed
@@ -82,7 +83,8 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         own_secrets = secrets.ensure(loaded.cluster, own)
         build = _Build(loaded, out, store, Inputs.of(loaded.cluster), signing.ensure(own), progress)
         standing = _standing(build)
-        wanted = _together(formats, standing, out)
+        # Debian's own installer puts together a system of its own, and needs no disk of ours.
+        wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)
         current = standing if standing is not None and set(wanted) <= _formats(standing) else None
         made = _make_disk(build, wanted) if current is None else _refresh(current, build)
         made = _with_installation(made, build, wanted)
@@ -91,6 +93,8 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
             progress.warning(warning)
         _write_seed(build, own_secrets.to_yaml())
         _write_iso(made, build, wanted)
+        if "preseed" in formats:
+            write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
     return _artifacts(made, out, built=current is None)
 
 

@@ -24,7 +24,7 @@ from images.packages import XEN_VERSION
 from images.progress import Progress
 from images.rootfs import TEMPLATES, Request, Rootfs, is_early
 
-Format = Literal["qcow2", "raw", "iso", "netboot"]
+Format = Literal["qcow2", "raw", "iso", "netboot", "preseed"]
 
 NAME = "xenpair"
 TREE = "netboot"
