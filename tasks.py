@@ -62,18 +62,91 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
     help={
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
-        "formats": "comma-separated: qcow2, raw",
+        "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
     }
 )
 @speaks
 def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
-    """Build the dom0 image, its package, its manifest and the seed medium; what is there already is not built again."""
+    """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
     from images import build
     from images.disklayer import parse_formats
     from images.progress import Progress
 
     build.build_image(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
+
+
+@task(
+    help={
+        "config": "the cluster's config; several, comma-separated, for several clusters",
+        "out": "the netboot tree; out/netboot if not given",
+        "interface": "the network card towards the machines",
+        "address": "ours on that interface; its first one if not given",
+        "dhcp": "proxy: beside a DHCP server that is there; full: on a network without one; none: yours names ours",
+        "http_port": "installer and image",
+        "tls_port": "secrets and reports",
+        "page": "ADDRESS:PORT of the web page",
+        "window": "how long secrets are handed out: 90s, 60m, 2h",
+        "authorized_keys": "file of public keys that may log in as root beside those of the configs",
+    }
+)
+@speaks
+def serve(
+    context: Context,  # noqa: ARG001
+    interface: str,
+    config: str = str(CONFIG),
+    out: str = str(OUT / "netboot"),
+    *,
+    address: str = "",
+    dhcp: str = "proxy",
+    http_port: str = "8080",
+    tls_port: str = "8443",
+    page: str = "127.0.0.1:8088",
+    window: str = "60m",
+    authorized_keys: str = "",
+) -> None:
+    """Install machines over the network: DHCP, TFTP, iPXE, image and secrets, and a page that shows every node live."""
+    from images.progress import Progress
+    from images.serving import command, options
+
+    wanted = options.Options(
+        configs=tuple(Path(name) for name in config.split(",")),
+        tree=Path(out),
+        interface=interface,
+        page=options.parse_endpoint(page, "--page"),
+        window=options.parse_span(window),
+        address=options.parse_address(address, "--address") if address else None,
+        dhcp=options.parse_dhcp(dhcp),
+        http_port=options.parse_port(http_port, "--http-port"),
+        tls_port=options.parse_port(tls_port, "--tls-port"),
+        authorized_keys=options.read_keys(authorized_keys),
+    )
+    command.serve(wanted, Progress())
+
+
+@task(
+    help={
+        "device": "the stick: /dev/sdX, or a name below /dev/disk/by-id",
+        "iso": "the install medium; out/xenpair.iso if not given",
+        "force_fixed": "take a disk that is neither removable nor on USB",
+        "yes": "do not ask for the device's name to be typed",
+    }
+)
+@speaks
+def write_usb(
+    context: Context,  # noqa: ARG001
+    device: str,
+    *,
+    iso: str = str(OUT / "xenpair.iso"),
+    force_fixed: bool = False,
+    yes: bool = False,
+) -> None:
+    """Overwrite a stick with the install medium, and prove it by reading it back."""
+    from images import usb
+    from images.progress import Progress
+
+    ask = None if yes else usb.ask_on_terminal
+    usb.write_usb(Path(iso), Path(device), force_fixed=force_fixed, ask=ask, progress=Progress())
 
 
 @task(
@@ -259,7 +332,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, verify, bench, campaign)
+namespace = Collection(check_config, plan_capacity, build_image, write_usb, serve, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,

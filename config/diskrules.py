@@ -62,12 +62,9 @@ def unsafe_wipes(cluster: Cluster) -> Iterator[Fault]:
     for where, rule in rules(cluster):
         if not rule.wipe:
             continue
-        if where[-1] == "system":
-            problem = "the disk of the dom0 is never wiped; wipe is for the disk below DRBD"
-            yield (*where, "wipe"), problem, "take it out"
-        elif where[0] == "storage":
+        if where[0] == "storage":
             problem = "this rule holds for both nodes, and wipe is for one disk of one of them"
-            remedy = "write it under nodes[].disks.backing of that node, beside the exact serial of the disk"
+            remedy = f"write it under nodes[].disks.{where[-1]} of that node, beside the exact serial of the disk"
             yield (*where, "wipe"), problem, remedy
         elif not rule.serials:
             problem = f"nothing here says which {'two disks are' if rule.raid1 else 'one disk is'} to be wiped"

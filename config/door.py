@@ -14,7 +14,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -183,14 +183,23 @@ def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> bo
     with contextlib.suppress(OSError):
         if path.stat().st_mode & 0o7777 == mode and sha256_of(path) == sha256:
             return False
+    with source.open("rb") as f:
+        store_file(iter(lambda: f.read(PIECE), b""), path, sha256=sha256, name=str(source), mode=mode)
+    return True
+
+
+def store_file(pieces: Iterable[bytes], path: Path, *, sha256: str, name: str, mode: int = 0o644) -> None:
+    """Make a file of what comes in pieces, as atomically; name is what messages call where it comes from.
+
+    Raises CopyError where all of it does not have that sha256 (hex); then path stays as it is.
+    """
     found = hashlib.sha256()
-    with source.open("rb") as f, _replacement(path, mode) as copy:
-        while piece := f.read(PIECE):
+    with _replacement(path, mode) as copy:
+        for piece in pieces:
             found.update(piece)
             copy.write(piece)
         if found.hexdigest() != sha256:
-            raise CopyError(f"{source} is damaged: its sha256 is {found.hexdigest()}, and should be {sha256}")
-    return True
+            raise CopyError(f"{name} is damaged: its sha256 is {found.hexdigest()}, and should be {sha256}")
 
 
 def sha256_of(path: Path) -> str:

@@ -164,7 +164,8 @@ class DiskRule(Model):
     max_size: Size | None = None
     """Largest size that fits."""
     wipe: YesOrNo = False
-    """Erase what the disk holds, once, before its first use. Only for the backing disk of one node, by exact serial."""
+    """Erase what the disk holds: the backing disk once, the system disk at each installation. Only under nodes[].disks,
+    by exact serial."""
     raid1: YesOrNo = False
     """Two disks that Linux mirrors (md, RAID1), for a server without a RAID controller."""
 

@@ -50,10 +50,39 @@ IMAGE_NAMES: Names = dict.fromkeys(
 """What the builder of the image defines."""
 DEB_NAMES: Names = dict.fromkeys(("installed_kib", "units", "version"), Any)
 """What the builder of the node's Debian package defines."""
+INSTALLER_NAMES: Names = dict.fromkeys(("options", "root_uuid"), Any)
+"""What the builder of the install medium defines."""
+PRESEED_NAMES: Names = dict.fromkeys(
+    (
+        "cluster",
+        "debconf",
+        "disabled",
+        "disk_script",
+        "enabled",
+        "files",
+        "late_script",
+        "least_size",
+        "masked",
+        "mirror",
+        "nodes",
+        "non_free_firmware",
+        "packages",
+        "place",
+        "pool",
+        "root",
+        "root_mib",
+        "stop",
+        "suite",
+    ),
+    Any,
+)
+"""What is defined for the answers and scripts of Debian's own installer."""
 CONTEXTS: Mapping[str, Names] = {
     "node": NODE_NAMES,
     "image": IMAGE_NAMES,
     "deb": DEB_NAMES,
+    "installer": INSTALLER_NAMES,
+    "preseed": PRESEED_NAMES,
 }
 """The names of each kind of template, by directory below templates/."""
 

@@ -204,6 +204,8 @@ def _storage(arguments: argparse.Namespace) -> int:
     formed = places.formed.exists()
     if formed:
         storage.activate(brief.volume_group)
+        # Where the power failed before first boot could do so.
+        places.reporting.unlink(missing_ok=True)
     reporter.done("storage")
     if formed:
         reporter.formed()

@@ -17,6 +17,22 @@ class BackingDiskError(NodeError):
     """No disk, or more than one, fits the backing rule; or the one that fits holds something."""
 
 
+class SystemDiskError(NodeError):
+    """No disk, or more than one, fits the system rule; or the one that fits is too small, or holds something."""
+
+
+class InstallError(NodeError):
+    """The installer cannot get at something that it needs: its medium, its server, its command line."""
+
+
+class RefusedError(InstallError):
+    """The server has understood the question and says no; why, its answer says."""
+
+
+class ImageError(InstallError):
+    """The image is damaged, cut off, or not signed by who may sign it."""
+
+
 class StorageError(NodeError):
     """DRBD or LVM is in a state from which no safe step leads on."""
 

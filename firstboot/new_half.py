@@ -58,7 +58,7 @@ def _disk(serial: str, devices: tuple[BlockDevice, ...]) -> BlockDevice:
         raise BackingDiskError(
             f"{len(found) or 'no'} disks here have the serial {serial}; there are: {backing.describe(disks)}"
         )
-    if (reason := backing.unfit(found[0])) is not None:
+    if (reason := backing.unusable(found[0])) is not None:
         raise BackingDiskError(f"{found[0].path} is the disk with serial {serial}, {reason}")
     return found[0]
 

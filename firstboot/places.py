@@ -32,6 +32,11 @@ class Places:
         return self.at("etc/xenpair/authorized_keys")
 
     @property
+    def reporting(self) -> Path:
+        """Which server is told how first boot gets on, 0600; after an installation by network, until it is formed."""
+        return self.at("etc/xenpair/report.json")
+
+    @property
     def files(self) -> Path:
         """The guests' tarballs, images and kernels that the config names by plain file name, from the seed medium."""
         return self.at("var/lib/xenpair/files")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,9 +28,13 @@ class Progress:
 class Reporter:
     """Says each thing once: the console is read by people, and a wait may last for hours."""
 
-    def __init__(self, path: Path, steps: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, steps: tuple[str, ...], tell: Callable[[Progress, str], None] = lambda _now, _said: None
+    ) -> None:
+        """tell: is told each snapshot and the text of it, too."""
         self._path = path
         self._steps = steps
+        self._tell = tell
         self._last = ""
         self._now = Progress("running", steps[0])
 
@@ -70,6 +75,7 @@ class Reporter:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
         write_file(self._path, json.dumps(asdict(self._now)) + "\n")
+        self._tell(self._now, text)
 
 
 def read_progress(path: Path) -> Progress | None:

@@ -8,6 +8,7 @@ from config.door import write_file
 from config.errors import XenpairError
 from firstboot.errors import NodeError
 from firstboot.journal import Journal
+from firstboot.news import News
 from firstboot.node import this_node
 from firstboot.places import Places
 from firstboot.recovery import open_journal
@@ -32,7 +33,8 @@ NAMES: tuple[str, ...] = (SEED, *(step.name for step in STEPS))
 
 def first_boot(places: Places) -> None:
     """From whatever this node has reached to a member of the formed pair. Raises XenpairError where a step stops."""
-    reporter = Reporter(places.progress, NAMES)
+    news = News(places)
+    reporter = Reporter(places.progress, NAMES, news.tell)
     try:
         if places.formed.exists():
             # Nothing of it is ever done again, whatever has become of the records.
@@ -61,6 +63,8 @@ def first_boot(places: Places) -> None:
     except Exception as e:
         reporter.failed(f"this is a bug: {type(e).__name__}; `journalctl -u xenpair-firstboot` has all of it")
         raise
+    finally:
+        news.close()
 
 
 def _announce_resume(journal: Journal, reporter: Reporter) -> None:

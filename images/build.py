@@ -1,27 +1,31 @@
-"""From a checked config to a bootable disk image, its package, its manifest and the seed medium."""
+"""From a checked config to a bootable disk image, its package, its manifest, the seed medium, and what installs it."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from config import secrets
 from config.carried import check_files
 from config.door import write_file
 from config.findings import ConfigError
 from config.loader import Loaded
-from config.model import Cluster
-from images import manifest, namespace, preflight
+from images import installer, iso, manifest, namespace, netboot, preflight, seed, signing
 from images.cache import Cache, locked
 from images.deb import firstboot_package
-from images.disklayer import NAME, Format, Inputs, Order, make_artifacts
+from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
+from images.iso import ISO, Medium, write_iso
 from images.manifest import Manifest
+from images.netboot import Tree
+from images.preseed import write_preseed
 from images.progress import Progress
-from images.rootfs import rootfs_layer
-from images.seed import TEMPORARY_PREFIX, write_seed
+from images.rootfs import Rootfs, rootfs_layer
+from images.seed import SEED, write_seed
+from images.signing import SigningKey
 
-SEED = "seed.img"
 _PARTIAL = ".partial"
 
 
@@ -31,40 +35,66 @@ class Artifacts:
 
     qcow2: Path | None
     raw: Path | None
+    iso: Path | None
+    netboot: Path | None
+    """The directory of an installation over the network."""
     seed: Path
     deb: Path
     manifest: Path
     built: bool
 
 
+@dataclass(frozen=True)
+class _Build:
+    """One run: what is built of which config, where to, and with whose key."""
+
+    loaded: Loaded
+    out: Path
+    store: Cache
+    inputs: Inputs
+    key: SigningKey
+    progress: Progress
+
+    @property
+    def partial(self) -> Path:
+        """Where everything new stands until all of it is there."""
+        return self.out / _PARTIAL
+
+    @functools.cached_property
+    def base(self) -> Rootfs:
+        """The first layer, made if need be."""
+        return rootfs_layer(self.inputs.rootfs, self.store, self.progress)
+
+
 def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: Path, progress: Progress) -> Artifacts:
     """Build what is not there yet, and publish it in out: image, package, manifest.json, SHA256SUMS and seed.img.
 
-    cache keeps the layers, and may be shared by builds that run at the same time. Whatever stops a build, no half file
-    stands under a final name, and the next build clears away what it left. Raises BuildError, and ConfigError where a
-    file that the config names is not there.
+    What other formats out holds of the same image stays, and stays in step. The sums and an installation's index are
+    signed with the key beside the config's secrets. cache keeps the layers, and may be shared by builds that run at the
+    same time. Whatever stops a build, no half file stands under a final name, and the next build clears away what it
+    left. Raises BuildError, and ConfigError where a file that the config names is not there.
     """
-    cluster, store = loaded.cluster, Cache(cache)
-    preflight.check_tools()
+    store, own = Cache(cache), loaded.source.parent / "secrets"
+    preflight.check_tools(formats)
     if faults := check_files(loaded):
         raise ConfigError(faults)
     with locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")):
         _clear_leftovers(store, out, progress)
-        inputs = Inputs.of(cluster)
-        current = _current(inputs, out, formats)
-        if current is None:
-            preflight.check_namespaces()
-            preflight.check_space(_space_needed(inputs, store, out))
-            package = firstboot_package(inputs.package, store)
-            base = rootfs_layer(inputs.rootfs, store, progress)
-            order = Order(inputs, cluster.config_hash(), base, package, formats)
-            made = make_artifacts(order, out / _PARTIAL, store, progress)
-            _publish(made, out)
-        else:
-            made = _refresh(current, cluster, out, progress)
+        own_secrets = secrets.ensure(loaded.cluster, own)
+        build = _Build(loaded, out, store, Inputs.of(loaded.cluster), signing.ensure(own), progress)
+        standing = _standing(build)
+        # Debian's own installer puts together a system of its own, and needs no disk of ours.
+        wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)
+        current = standing if standing is not None and set(wanted) <= _formats(standing) else None
+        made = _make_disk(build, wanted) if current is None else _refresh(current, build)
+        made = _with_installation(made, build, wanted)
+        _publish(made, out, build.key, progress)
         for warning in made.warnings:
             progress.warning(warning)
-        _write_seed(loaded, out, progress)
+        _write_seed(build, own_secrets.to_yaml())
+        _write_iso(made, build, wanted)
+        if "preseed" in formats:
+            write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
     return _artifacts(made, out, built=current is None)
 
 
@@ -72,66 +102,119 @@ def _clear_leftovers(store: Cache, out: Path, progress: Progress) -> None:
     partial = out / _PARTIAL
     if store.sweep() or partial.exists():
         progress.note("cleared away what an interrupted build had left")
-    for leftover in (partial, *out.glob(f"{TEMPORARY_PREFIX}*")):
+    temporary = (path for prefix in (seed.TEMPORARY_PREFIX, iso.TEMPORARY_PREFIX) for path in out.glob(f"{prefix}*"))
+    for leftover in (partial, *temporary):
         namespace.remove_tree(leftover)
 
 
-def _current(inputs: Inputs, out: Path, formats: Sequence[Format]) -> Manifest | None:
-    """The manifest in out, if it tells of exactly what would be built, and its files are there with their sizes."""
-    found = manifest.read(out)
-    if found is None or found.key != inputs.key or not manifest.stands(found, out):
-        return None
-    return found if all(f"{NAME}.{wanted}" in found.artifacts for wanted in formats) else None
+def _standing(build: _Build) -> Manifest | None:
+    """The manifest in out, if it tells of this very image, and its files are there with their sizes."""
+    found = manifest.read(build.out)
+    stands = found is not None and found.key == build.inputs.key and manifest.stands(found, build.out)
+    return found if stands else None
 
 
-def _space_needed(inputs: Inputs, store: Cache, out: Path) -> list[tuple[Path, int]]:
-    cached = store.layer("rootfs", inputs.rootfs.key).is_dir()
-    first = [] if cached else [(store.root, preflight.ROOTFS_SPACE)]
-    return [*first, (store.root, preflight.TREE_SPACE), (out, preflight.OUT_SPACE)]
+def _formats(found: Manifest) -> set[Format]:
+    """What can be had without making the disk again; an ISO is made of the payload whenever it is wanted."""
+    disks: set[Format] = {"qcow2", "raw"}
+    have = {format_ for format_ in disks if f"{NAME}.{format_}" in found.artifacts}
+    return have | ({"iso", "netboot"} if netboot.has_payload(found) else set())
 
 
-def _publish(made: Manifest, out: Path) -> None:
-    """Move the artifacts to their names. While that goes on there is no manifest, so no mixture passes for an image."""
-    old = manifest.read(out)
-    for name in (manifest.NAME, manifest.SUMS):
-        (out / name).unlink(missing_ok=True)
-    for name in old.artifacts if old else ():
-        (out / name).unlink(missing_ok=True)
-    for name in made.artifacts:
-        (out / _PARTIAL / name).rename(out / name)
-    (out / _PARTIAL).rmdir()
-    _write_manifest(made, out)
+def _together(formats: Sequence[Format], standing: Manifest | None, out: Path) -> tuple[Format, ...]:
+    """What is asked for, and what stands in out already: a format more does not cost the others."""
+    if standing is None:
+        return tuple(formats)
+    kept = _formats(standing) & {"qcow2", "raw"}
+    kept |= {"iso"} if (out / ISO).exists() else set()
+    kept |= {"netboot"} if netboot.has_ipxe(standing) else set()
+    return tuple(format_ for format_ in get_args(Format) if format_ in {*formats, *kept})
 
 
-def _write_manifest(made: Manifest, out: Path) -> None:
-    write_file(out / manifest.NAME, made.to_json())
-    write_file(out / manifest.SUMS, manifest.sums(made))
+def _make_disk(build: _Build, formats: Sequence[Format]) -> Manifest:
+    preflight.check_namespaces()
+    preflight.check_space(_space_needed(build, formats))
+    package = firstboot_package(build.inputs.package, build.store)
+    order = Order(build.inputs, build.loaded.cluster.config_hash(), build.base, package, formats)
+    return make_artifacts(order, build.partial, build.store, build.progress)
 
 
-def _refresh(current: Manifest, cluster: Cluster, out: Path, progress: Progress) -> Manifest:
+def _space_needed(build: _Build, formats: Sequence[Format]) -> list[tuple[Path, int]]:
+    store, out = build.store, build.out
+    cached = store.layer("rootfs", build.inputs.rootfs.key).is_dir()
+    needs = [] if cached else [(store.root, preflight.ROOTFS_SPACE)]
+    needs += [(out, preflight.PAYLOAD_SPACE)] if {"iso", "netboot"} & set(formats) else []
+    return [*needs, (store.root, preflight.TREE_SPACE), (out, preflight.OUT_SPACE)]
+
+
+def _refresh(current: Manifest, build: _Build) -> Manifest:
     """What an unchanged image still may need: the hash of a config that changed outside of it."""
-    made = current.model_copy(update={"config_hash": cluster.config_hash()})
-    if made == current:
+    return current.model_copy(update={"config_hash": build.loaded.cluster.config_hash()})
+
+
+def _with_installation(made: Manifest, build: _Build, formats: Sequence[Format]) -> Manifest:
+    """With all that belongs to a payload, where there is one."""
+    if not netboot.has_payload(made):
+        return made
+    tree = Tree(build.out, build.partial)
+    made = tree.with_signature(made, build.key)
+    if "netboot" in formats:
+        made = tree.with_ipxe(made)
+    request = installer.Request.of(build.inputs.rootfs.key, build.key.signers)
+    return tree.with_installer(made, request, lambda: build.base, build.store, build.progress)
+
+
+def _publish(made: Manifest, out: Path, key: SigningKey, progress: Progress) -> None:
+    """Move what is new to its names. While that goes on there is no manifest, so no mixture passes for an image."""
+    old, partial = manifest.read(out), out / _PARTIAL
+    new = sorted(str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file())
+    if made == old and not new:
         progress.note(f"nothing to do: {out} holds this very image (sizes checked; `sha256sum -c` checks the contents)")
     else:
-        progress.note("the image stays as it is; the config changed in what nodes read from the seed medium")
-        _write_manifest(made, out)
-    return made
+        if old is not None and old.key == made.key:
+            what = ", ".join(new) or "what nodes read from the seed medium"
+            progress.note(f"the image stays as it is; this changed: {what}")
+        for name in (manifest.NAME, manifest.SUMS, manifest.SUMS_SIGNATURE):
+            (out / name).unlink(missing_ok=True)
+        for name in {*new, *(old.artifacts.keys() - made.artifacts.keys() if old else ())}:
+            (out / name).unlink(missing_ok=True)
+        for name in new:
+            (out / name).parent.mkdir(exist_ok=True, parents=True)
+            (partial / name).rename(out / name)
+        namespace.remove_tree(partial)
+        write_file(out / manifest.NAME, made.to_json())
+    sums = manifest.sums(made)
+    write_file(out / manifest.SUMS, sums)
+    write_file(out / manifest.SUMS_SIGNATURE, key.sign(sums))
+    write_file(out / signing.SIGNERS, key.signers)
 
 
-def _write_seed(loaded: Loaded, out: Path, progress: Progress) -> None:
-    own_secrets = secrets.ensure(loaded.cluster, loaded.source.parent / "secrets")
-    if write_seed(loaded.source, own_secrets.to_yaml(), out / SEED):
-        progress.note(f"wrote the seed medium {out / SEED}: it holds the cluster's secrets")
+def _write_seed(build: _Build, secrets_yaml: str) -> None:
+    if write_seed(build.loaded.source, secrets_yaml, build.out / SEED):
+        build.progress.note(f"wrote the seed medium {build.out / SEED}: it holds the cluster's secrets")
+
+
+def _write_iso(made: Manifest, build: _Build, formats: Sequence[Format]) -> None:
+    """An ISO of another image, or of another config, does not stay."""
+    path = build.out / ISO
+    if "iso" not in formats:
+        path.unlink(missing_ok=True)
+    elif write_iso(Medium(path, build.out, made, build.out / SEED)):
+        build.progress.note(f"wrote the install medium {path}: it holds the cluster's secrets, too")
 
 
 def _artifacts(made: Manifest, out: Path, *, built: bool) -> Artifacts:
-    paths = {Path(name).suffix: out / name for name in made.artifacts}
+    def at(name: str) -> Path | None:
+        return out / name if name in made.artifacts else None
+
+    (deb,) = (out / name for name in made.artifacts if name.endswith(".deb"))
     return Artifacts(
-        qcow2=paths.get(".qcow2"),
-        raw=paths.get(".raw"),
+        qcow2=at(f"{NAME}.qcow2"),
+        raw=at(f"{NAME}.raw"),
+        iso=out / ISO if (out / ISO).exists() else None,
+        netboot=out / TREE if netboot.has_ipxe(made) else None,
         seed=out / SEED,
-        deb=paths[".deb"],
+        deb=deb,
         manifest=out / manifest.NAME,
         built=built,
     )

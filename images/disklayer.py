@@ -12,7 +12,8 @@ from typing import Literal, get_args
 
 from config.door import run
 from config.model import Cluster
-from images import disk, grub, manifest, sources
+from config.payload import IMAGE, INDEX
+from images import disk, grub, manifest, payload, sources
 from images.cache import Cache, content_key
 from images.deb import Package
 from images.errors import BuildError
@@ -23,10 +24,15 @@ from images.packages import XEN_VERSION
 from images.progress import Progress
 from images.rootfs import TEMPLATES, Request, Rootfs, is_early
 
-Format = Literal["qcow2", "raw"]
+Format = Literal["qcow2", "raw", "iso", "netboot", "preseed"]
 
 NAME = "xenpair"
-_CODE = ("disk.py", "disklayer.py", "grub.py", "makedisk.py", "tree.py")
+TREE = "netboot"
+"""Directory of what an installation over the network needs."""
+PAYLOAD = f"{TREE}/image"
+LOADERS = "iso"
+"""Directory of the boot loaders that the install medium is made with."""
+_CODE = ("disk.py", "disklayer.py", "grub.py", "makedisk.py", "payload.py", "tree.py")
 _TIMEOUT = 1800.0
 
 
@@ -92,7 +98,7 @@ def make_artifacts(order: Order, partial: Path, cache: Cache, progress: Progress
             write_tree(_rendered(order), scratch / "files")
             result = run_inside(_job(order, scratch, raw), timeout=_TIMEOUT)
         with progress.stage(f"packing {', '.join(order.formats)} and summing up"):
-            artifacts = _pack(raw, order.formats, partial)
+            artifacts = _pack(order, raw, partial)
     shutil.copyfile(order.deb, package)
     artifacts[package.name] = manifest.measure(package)
     return _manifest(order, result, artifacts)
@@ -128,9 +134,9 @@ def _rendered(order: Order) -> dict[str, File]:
     }
 
 
-def _pack(raw: Path, formats: Sequence[Format], partial: Path) -> dict[str, Artifact]:
-    """Measure each format, the raw file while qemu-img reads it; a raw image that nobody asked for goes."""
-    artifacts: dict[str, Artifact] = {}
+def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
+    """Measure each format, the raw file while others are made of it; a raw image that nobody asked for goes."""
+    formats, artifacts = order.formats, dict[str, Artifact]()
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         measured = pool.submit(manifest.measure, raw, cancelled=stop.is_set) if "raw" in formats else None
@@ -139,6 +145,8 @@ def _pack(raw: Path, formats: Sequence[Format], partial: Path) -> dict[str, Arti
                 qcow2 = partial / f"{NAME}.qcow2"
                 run(disk.qcow2_argv(raw, qcow2), timeout=_TIMEOUT)
                 artifacts[qcow2.name] = manifest.measure(qcow2)
+            if {"iso", "netboot"} & set(formats):
+                artifacts |= _pack_payload(order, raw, partial)
             if measured is not None:
                 artifacts[raw.name] = measured.result()
         except BaseException:
@@ -147,6 +155,13 @@ def _pack(raw: Path, formats: Sequence[Format], partial: Path) -> dict[str, Arti
     if "raw" not in formats:
         raw.unlink()
     return artifacts
+
+
+def _pack_payload(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
+    directory = partial / PAYLOAD
+    directory.mkdir(parents=True)
+    payload.pack(raw, directory, key=order.inputs.key, root_uuid=order.identity.root, root_start=disk.ROOT.start)
+    return {f"{PAYLOAD}/{name}": manifest.measure(directory / name) for name in (INDEX, IMAGE)}
 
 
 def _manifest(order: Order, result: Result, artifacts: dict[str, Artifact]) -> Manifest:

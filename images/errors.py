@@ -19,3 +19,7 @@ class MirrorError(BuildError):
 
 class SpaceError(BuildError):
     """No space left on the build host."""
+
+
+class StickError(XenpairError):
+    """The install medium is not written to that device, or the device does not hold what was written."""

@@ -11,9 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from config.errors import XenpairError
-from images.jobs import DiskJob, RootfsJob
+from images.jobs import CodeJob, DiskJob, InstallerJob, RootfsJob
 from images.makedisk import make_disk
+from images.makeinstaller import make_code, make_installer
 from images.makerootfs import make_rootfs
+
+_JOBS = {
+    "RootfsJob": lambda fields: make_rootfs(RootfsJob(**fields)),
+    "DiskJob": lambda fields: make_disk(DiskJob(**fields)),
+    "InstallerJob": lambda fields: make_installer(InstallerJob(**fields)),
+    "CodeJob": lambda fields: make_code(CodeJob(**fields)),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     fields = json.load(sys.stdin)
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     try:
-        result = make_rootfs(RootfsJob(**fields)) if argv[1] == "RootfsJob" else make_disk(DiskJob(**fields))
+        result = _JOBS[argv[1]](fields)
     except (XenpairError, OSError) as e:
         sys.stderr.write(f"{e}\n")
         return 1

@@ -39,6 +39,29 @@ class DiskJob:
 
 
 @dataclass(frozen=True)
+class InstallerJob:
+    """Make, out of a tree, what an installation boots with; date (seconds since the epoch) names its medium."""
+
+    tree: str
+    tar: str
+    layer: str
+    date: int
+
+
+@dataclass(frozen=True)
+class CodeJob:
+    """Pack our files as an initramfs archive, their Python compiled by that of a tree."""
+
+    tree: str
+    tar: str
+    files: str
+    archive: str
+
+
+Job = RootfsJob | DiskJob | InstallerJob | CodeJob
+
+
+@dataclass(frozen=True)
 class Result:
     """What the build wants to know of the tree: package -> version, and its kernel."""
 
@@ -46,7 +69,7 @@ class Result:
     kernel: str
 
 
-def run_inside(job: RootfsJob | DiskJob, *, timeout: float) -> Result:
+def run_inside(job: Job, *, timeout: float) -> Result:
     """Do a job in namespaces of its own and wait for its end (timeout in seconds).
 
     Raises BuildError, with the reason that the tools inside gave.

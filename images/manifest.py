@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 NAME = "manifest.json"
 SUMS = "SHA256SUMS"
+SUMS_SIGNATURE = "SHA256SUMS.sig"
 _CHUNK = 1 << 20
 
 
@@ -40,6 +41,10 @@ class Manifest(BaseModel):
     """Hash of the config that the seed medium holds."""
     root_uuid: str
     kernel: str
+    installer: str = ""
+    """Content key of the installer beside it; empty without one."""
+    medium_date: int = 0
+    """Of the install medium that its boot loaders look for, in seconds since the epoch."""
     warnings: tuple[str, ...]
     """What the mirror lacked."""
     sources: tuple[str, ...]
@@ -92,7 +97,7 @@ def _chunks(path: Path) -> Iterator[bytes | memoryview]:
     with path.open("rb") as f:
         at, size = 0, path.stat().st_size
         while at < size:
-            data = _next_data(f.fileno(), at, size)
+            data = next_data(f.fileno(), at, size)
             while at < data:
                 yield zeros[: data - at]
                 at += len(zeros[: data - at])
@@ -103,7 +108,8 @@ def _chunks(path: Path) -> Iterator[bytes | memoryview]:
                 at += len(chunk)
 
 
-def _next_data(fd: int, at: int, size: int) -> int:
+def next_data(fd: int, at: int, size: int) -> int:
+    """Where the next stretch begins that is no hole, from at on; size where there is none."""
     try:
         return os.lseek(fd, at, os.SEEK_DATA)
     except OSError as e:

@@ -23,10 +23,13 @@ TOOLS = {
     "qemu-img": "qemu-utils",
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
+    "ssh-keygen": "openssh-client",
     "tar": "tar",
     "unshare": "util-linux",
 }
 """Program -> the Debian package that has it."""
+IPXE = (Path("/usr/lib/ipxe/undionly.kpxe"), Path("/usr/lib/ipxe/snponly.efi"))
+"""iPXE for BIOS and for UEFI, on top of the firmware's own driver for the card that it booted from."""
 
 GIB = 1 << 30
 ROOTFS_SPACE = 3 * GIB
@@ -37,11 +40,19 @@ OUT_SPACE = 2 * GIB
 """Bytes that raw (sparse) and qcow2 really take."""
 
 
-def check_tools() -> None:
-    """Raise PreflightError with everything that is missing, and the command that installs it."""
+PAYLOAD_SPACE = 1 * GIB
+"""Bytes for the payload of an installation, without the seed medium."""
+
+
+def check_tools(formats: Sequence[str] = ()) -> None:
+    """Raise PreflightError with everything that these formats lack, and the command that installs it."""
     missing = {package for tool, package in TOOLS.items() if shutil.which(tool, path=SYSTEM_PATH) is None}
     if os.geteuid() != 0 and shutil.which("newuidmap", path=SYSTEM_PATH) is None:
         missing.add("uidmap")
+    if "iso" in formats and shutil.which("xorriso", path=SYSTEM_PATH) is None:
+        missing.add("xorriso")
+    if "netboot" in formats and not all(path.is_file() for path in IPXE):
+        missing.add("ipxe")
     if not Path(KEYRING).is_file():
         missing.add("debian-archive-keyring")
     if missing:

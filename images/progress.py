@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 class Progress:
@@ -31,6 +39,33 @@ class Progress:
             self._line(f"{title} ...")
             yield
         self._line(f"{title}: {time.monotonic() - begun:.1f} s")
+
+    @contextlib.contextmanager
+    def measured(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """The same for something of so many bytes: call what this gives with how many are done by now."""
+        begun = time.monotonic()
+        if self._console.is_terminal:
+            text = TextColumn("{task.description}", markup=False)
+            columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            with Bar(*columns, console=self._console, transient=True) as bar:
+                task = bar.add_task(title, total=total)
+                yield lambda done: bar.update(task, completed=done)
+        else:
+            self._line(f"{title} ...")
+            yield self._tenths(title, total)
+        self._line(f"{title}: {time.monotonic() - begun:.1f} s")
+
+    def _tenths(self, title: str, total: int) -> Callable[[int], None]:
+        """A line for each tenth that is reached, but for the last, which is the end."""
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            if told < (tenth := min(10 * done // total, 9)):
+                told = tenth
+                self._line(f"{title}: {tenth}0%")
+
+        return tell
 
     def note(self, text: str) -> None:
         """One line of plain information."""

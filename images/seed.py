@@ -16,6 +16,7 @@ from config.findings import ConfigError
 from config.guest import files
 from config.loader import load
 
+SEED = "seed.img"
 LABEL = "XENPAIRSEED"
 """Volume label by which first boot finds it."""
 FILES = "files"

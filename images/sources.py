@@ -122,8 +122,8 @@ def proxy_environment() -> dict[str, str]:
 
 def survey(mirror: Mirror, suite: str, scratch: Path) -> Offer:
     """Ask the mirror which of the firmware packages it has. Raises MirrorError where it cannot be reached."""
-    release = _fetch(f"{mirror.main}/dists/{suite}/InRelease", scratch / "InRelease").decode()
-    security = _fetch(f"{mirror.security}/dists/{suite}-security/InRelease", scratch / "InRelease-security").decode()
+    release = fetch(f"{mirror.main}/dists/{suite}/InRelease", scratch / "InRelease").decode()
+    security = fetch(f"{mirror.security}/dists/{suite}-security/InRelease", scratch / "InRelease-security").decode()
     offered = _offered_firmware(mirror, suite, scratch) if FIRMWARE_COMPONENT in components(release) else ()
     warnings = []
     missing = sorted(set(FIRMWARE) - set(offered))
@@ -154,17 +154,20 @@ def components(release: str) -> tuple[str, ...]:
 def _offered_firmware(mirror: Mirror, suite: str, scratch: Path) -> Sequence[str]:
     uri = f"{mirror.main}/dists/{suite}/{FIRMWARE_COMPONENT}/binary-amd64/Packages.xz"
     try:
-        index = lzma.decompress(_fetch(uri, scratch / "firmware-Packages.xz")).decode()
+        index = lzma.decompress(fetch(uri, scratch / "firmware-Packages.xz")).decode()
     except MirrorError:
         return ()
     return re.findall(r"^Package: (\S+)$", index, flags=re.MULTILINE)
 
 
-def _fetch(uri: str, target: Path) -> bytes:
-    """Fetch with apt's own methods, so that the host's proxies and certificates are honoured."""
+def fetch(uri: str, target: Path, *, timeout: float = 90) -> bytes:
+    """Fetch with apt's own methods, so that the host's proxies and certificates are honoured (timeout in seconds).
+
+    Nothing is verified here. Raises MirrorError.
+    """
     options = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "APT::Sandbox::User=root"]
     try:
-        run([_APT_HELPER, *options, "download-file", uri, target], timeout=90, env=proxy_environment())
+        run([_APT_HELPER, *options, "download-file", uri, target], timeout=timeout, env=proxy_environment())
     except CommandError as e:
         reason = [line for line in e.stderr.splitlines() if line.startswith("E:")][:1] or [e.message]
         raise MirrorError(

@@ -12,7 +12,7 @@ from config.errors import CommandError
 from firstboot import observe
 from firstboot.errors import ElsewhereError, GuestError, HeldError, NodeError
 from firstboot.guests import xl
-from firstboot.guests.definition import Definition
+from firstboot.guests.definition import Definition, Guest
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
 from firstboot.probe.xen import Domain
@@ -42,7 +42,7 @@ def prove_elsewhere_absent(pair: Pair, name: str) -> None:
         )
 
 
-def start(pair: Pair, guest: Definition) -> None:
+def start(pair: Pair, guest: Guest) -> None:
     """Start it here. The caller holds the guest's lock on both nodes.
 
     Raises ElsewhereError where the peer has it, GuestError where it is here or this node cannot run it, HeldError where
@@ -54,12 +54,13 @@ def start(pair: Pair, guest: Definition) -> None:
     if (domain := here(guest.name)) is not None:
         raise GuestError(f"{guest.name} is here already ({domain.state})")
     prove_elsewhere_absent(pair, guest.name)
-    admit(guest, xl.hypervisor().free_memory, pair.brief.node)
-    # Whoever let its disk grow may have died before this node had heard of it.
-    pair.here.refresh(guest.name)
+    admit(guest.definition, xl.hypervisor().free_memory, pair.brief.node)
+    if pair.here.mapped_size(guest.name) != guest.size:
+        # Whoever let its disk grow has died before this node had heard of it. Nothing else moves a volume's extents.
+        pair.here.refresh(guest.name)
     # Right before what cannot be undone: the lock may have been lost since it was taken, or the peer may be back.
     pair.verify()
-    xl.create(guest, pair.brief.volume_group, pair.places)
+    xl.create(guest.definition, pair.brief.volume_group, pair.places)
     log.info("guests: %s is started", guest.name)
 
 

@@ -23,6 +23,8 @@ GONE = "Failed to find logical volume"
 
 CHANGE_LIMIT = 180.0
 """Seconds for the peer to change something: longer than the door gives any program there, so that its word comes."""
+SECTOR = 512
+"""Bytes: the unit of a block device's size in sysfs, whatever its own sectors are (linux/blk_types.h, SECTOR_SHIFT)."""
 START_LIMIT = 480.0
 """Seconds for the peer to start a guest: it asks back first, and xl alone may take 300 (firstboot.guests.xl)."""
 
@@ -99,6 +101,14 @@ class LocalSide:
     def refresh(self, volume: str) -> None:
         """Load its extents anew, after the other node has changed them."""
         run(["lvchange", "--refresh", self._path(volume)])
+
+    def mapped_size(self, volume: str) -> int | None:
+        """Bytes that the kernel of this node maps of it; None where it maps nothing."""
+        device = self._places.at(f"dev/{self._path(volume)}").resolve().name
+        try:
+            return int(self._places.at(f"sys/class/block/{device}/size").read_text()) * SECTOR
+        except OSError:
+            return None
 
     def _path(self, volume: str) -> str:
         return f"{self._brief.volume_group}/{volume}"

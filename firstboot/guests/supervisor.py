@@ -17,7 +17,7 @@ from firstboot.brief import Brief
 from firstboot.errors import ElsewhereError, HeldError, LockedError, ProbeError
 from firstboot.guests import groups, held, running, volumes, xl
 from firstboot.guests.bell import Bell
-from firstboot.guests.definition import Definition
+from firstboot.guests.definition import Definition, Guest
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import legible
 from firstboot.places import Places
@@ -156,12 +156,12 @@ class Supervisor:
 
     def _act(self, pair: Pair, name: str, before: Step, life: _Life) -> None:
         """Under the lock: look again, since everything may have changed, and do it if it still has to be done."""
-        found = [g.definition for g in legible(self._brief.volume_group, lambda _: None) if g.name == name]
+        found = [guest for guest in legible(self._brief.volume_group, lambda _: None) if guest.name == name]
         if not found:
             return
         guest = found[0]
-        carried = guest.home in groups.carried(self._places)
-        step = next_guest_step(guest, xl.domains(), carried=carried)
+        carried = guest.definition.home in groups.carried(self._places)
+        step = next_guest_step(guest.definition, xl.domains(), carried=carried)
         if type(step) is not type(before):
             return
         try:
@@ -171,7 +171,7 @@ class Supervisor:
             if isinstance(step, Revive):
                 running.clear(name)
 
-    def _take(self, pair: Pair, guest: Definition, step: Step, life: _Life) -> None:
+    def _take(self, pair: Pair, guest: Guest, step: Step, life: _Life) -> None:
         match step:
             case Start():
                 running.start(pair, guest)
@@ -190,7 +190,7 @@ class Supervisor:
             case Bury(domid, rest):
                 if rest:
                     log.info("guests: %s has ended, and its config says that it stays so", guest.name)
-                    volumes.retag(pair, guest, replace(guest, wanted="stopped"))
+                    volumes.retag(pair, guest.definition, replace(guest.definition, wanted="stopped"))
                 xl.destroy(domid)
             case Sweep(domid):
                 log.warning("guests: a live migration of %s died and left domain %d here: removed", guest.name, domid)

@@ -10,7 +10,7 @@ from typing import Literal
 from config.errors import CommandError, XenpairError
 from firstboot.errors import GuestError
 from firstboot.guests import groups, held, running, volumes, xl
-from firstboot.guests.definition import Definition, Guest
+from firstboot.guests.definition import Guest
 from firstboot.guests.pair import Pair
 from firstboot.guests.registry import registry
 from firstboot.plan.migration import obstacles
@@ -104,7 +104,7 @@ def start(pair: Pair, name: str) -> None:
     """Start it here, and keep it running from now on; fine where it runs here already."""
     with pair.lock(f"guest/{name}", what=f"guest start {name}", wait=PATIENCE):
         guest = _ready(pair, name)
-        if guest.wanted != "running":
+        if guest.definition.wanted != "running":
             guest = _want(pair, guest, "running")
         if (domain := running.here(name)) is not None:
             if not domain.ended:
@@ -117,7 +117,7 @@ def stop(pair: Pair, name: str, *, force: bool = False) -> None:
     """Shut it down here, or note that it is to stay off; it stays off until it is started by hand."""
     with pair.lock(f"guest/{name}", what=f"guest stop {name}", wait=PATIENCE):
         guest = _ready(pair, name)
-        if guest.wanted != "stopped":
+        if guest.definition.wanted != "stopped":
             _want(pair, guest, "stopped")
         running.end(name, 10.0 if force else SHUTDOWN_LIMIT, force=force)
 
@@ -140,9 +140,9 @@ def move(pair: Pair, name: str, say: Callable[[str], None]) -> None:
         peer = pair.peer()
         if peer is None:
             raise GuestError(f"{pair.brief.peer} is off")
-        running.admit(guest, peer.hypervisor().free_memory, pair.brief.peer)
-        if not peer.has_bridge(guest.bridge):
-            raise GuestError(f"{pair.brief.peer} has no bridge {guest.bridge}")
+        running.admit(guest.definition, peer.hypervisor().free_memory, pair.brief.peer)
+        if not peer.has_bridge(guest.definition.bridge):
+            raise GuestError(f"{pair.brief.peer} has no bridge {guest.definition.bridge}")
         say(f"{name} shuts down on {pair.brief.node}")
         running.end(name, SHUTDOWN_LIMIT)
         say(f"{name} starts on {pair.brief.peer}")
@@ -163,7 +163,7 @@ def start_for_peer(pair: Pair, name: str) -> None:
 
 def hindrances(pair: Pair, name: str) -> tuple[str, ...]:
     """What would prevent a live migration from here to the peer; nothing where it would work."""
-    guest = _ready(pair, name)
+    guest = _ready(pair, name).definition
     domain = running.here(name)
     if domain is None or domain.ended:
         return (f"{name} does not run on {pair.brief.node}",)
@@ -205,7 +205,7 @@ def resize(pair: Pair, name: str, *, disk: int | None, memory: int | None, vcpus
     """Give it a larger disk at once, or other memory and CPUs from its next start on; returns what is to be known."""
     notes = []
     with pair.lock(f"guest/{name}", what=f"guest resize {name}", wait=PATIENCE):
-        guest = _ready(pair, name)
+        guest = _ready(pair, name).definition
         if disk is not None:
             volumes.resize(pair, name, disk)
             notes.append(
@@ -227,14 +227,14 @@ def delete(pair: Pair, name: str) -> None:
         volumes.remove(pair, name)
 
 
-def _ready(pair: Pair, name: str) -> Definition:
-    guest = found(pair, name).definition
-    if guest.phase != "ready":
-        raise GuestError(f"{name} is {'being made' if guest.phase == 'making' else 'being deleted'}")
+def _ready(pair: Pair, name: str) -> Guest:
+    guest = found(pair, name)
+    if (phase := guest.definition.phase) != "ready":
+        raise GuestError(f"{name} is {'being made' if phase == 'making' else 'being deleted'}")
     return guest
 
 
-def _want(pair: Pair, guest: Definition, wanted: Literal["running", "stopped"]) -> Definition:
-    changed = replace(guest, wanted=wanted)
-    volumes.retag(pair, guest, changed)
-    return changed
+def _want(pair: Pair, guest: Guest, wanted: Literal["running", "stopped"]) -> Guest:
+    changed = replace(guest.definition, wanted=wanted)
+    volumes.retag(pair, guest.definition, changed)
+    return replace(guest, definition=changed)

@@ -134,7 +134,7 @@ def backing_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[Block
             + ("the two disks, best by their serials" if rule.raid1 else "the one disk, best by its serial"),
         )
     for disk in matching:
-        if (reason := unfit(disk)) is not None:
+        if (reason := unusable(disk)) is not None:
             raise BackingDiskError(
                 f"the backing rule fits {disk.path} (serial {disk.serial or 'none'}), {reason}",
                 hint=f"make the rule name another disk of: {describe(disks)}",
@@ -153,8 +153,8 @@ def _told_apart(rule: DiskRule, disks: Sequence[BlockDevice]) -> bool:
     return each_means_one and all(d.serial for d in disks) and disks[0].serial != disks[1].serial
 
 
-def unfit(disk: BlockDevice) -> str | None:
-    """Why that disk can never be the backing disk, whatever the config says; None where nothing speaks against it."""
+def unusable(disk: BlockDevice) -> str | None:
+    """Why that disk is never written to, whatever the config says; None where nothing speaks against it."""
     if disk.in_use:
         mounted = ", ".join(m for d in disk.walk() for m in d.mountpoints)
         return f"which is in use: {mounted}; that is the system disk or the install medium"
@@ -191,7 +191,7 @@ def backing_partition(
     if history.done:
         raise BackingDiskError(
             f"first boot made a partition with PARTUUID {history.partuuid} on {disk.path} (serial {disk.serial!r}), "
-            f"and it is gone; found: {_listed(findings(disk, contents)) or 'nothing'}",
+            f"and it is gone; found: {listed(findings(disk, contents)) or 'nothing'}",
             hint="a partition is made only once: mend the partition table, or install this node anew",
         )
     if is_blank(disk, contents) or is_half_made(disk, contents, history):
@@ -275,13 +275,13 @@ def findings(disk: BlockDevice, contents: Contents) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _listed(found: Sequence[str]) -> str:
+def listed(found: Sequence[str]) -> str:
     shown = ", ".join(found[:20])
     return f"{shown} and {len(found) - 20} more" if len(found) > 20 else shown
 
 
 def _refusal(disk: BlockDevice, contents: Contents, reason: str, way: str = "") -> BackingDiskError:
-    message = f"{disk.path} (serial {disk.serial or 'none'}) is not blank: {_listed(findings(disk, contents))}"
+    message = f"{disk.path} (serial {disk.serial or 'none'}) is not blank: {listed(findings(disk, contents))}"
     return BackingDiskError(
         f"{message}; {reason}" if reason else message,
         hint=f"if nothing on it is needed, {way}clear it by hand, then `xenpair resume`: {by_hand(disk)}",

@@ -11,7 +11,8 @@ from typing import Any
 from firstboot.errors import ProbeError
 
 LSBLK_COLUMNS = (
-    "NAME,PATH,TYPE,SIZE,RO,RM,TRAN,SERIAL,WWN,MODEL,PTTYPE,PTUUID,PARTUUID,PARTLABEL,FSTYPE,UUID,LABEL,MOUNTPOINTS"
+    "NAME,PATH,TYPE,SIZE,LOG-SEC,RO,RM,TRAN,SERIAL,WWN,MODEL,"
+    "PTTYPE,PTUUID,PARTUUID,PARTLABEL,FSTYPE,UUID,LABEL,MOUNTPOINTS"
 )
 
 
@@ -19,7 +20,8 @@ LSBLK_COLUMNS = (
 class BlockDevice:
     """A disk, a partition or what lies on one. size is in bytes; absent values are empty strings.
 
-    uuid: of what is on it; on half of a mirror that is the array's.
+    sector: bytes of a logical sector, in which a partition table counts. uuid: of what is on it; on half of a mirror
+    that is the array's.
     """
 
     path: str
@@ -39,6 +41,7 @@ class BlockDevice:
     uuid: str = ""
     label: str = ""
     mountpoints: tuple[str, ...] = ()
+    sector: int = 512
     children: tuple[BlockDevice, ...] = field(default=())
 
     def walk(self) -> Iterator[BlockDevice]:
@@ -83,6 +86,7 @@ def _device(raw: dict[str, Any]) -> BlockDevice:
         uuid=text("uuid"),
         label=text("label"),
         mountpoints=tuple(m for m in raw.get("mountpoints") or [] if m),
+        sector=int(raw.get("log-sec") or 512),
         children=tuple(_device(child) for child in raw.get("children", [])),
     )
 

@@ -11,13 +11,15 @@ import contextlib
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from config import secrets
 from config.door import copy_file, run, write_file
 from config.guest import files
 from config.loader import load
+from config.model import Cluster
 from firstboot import observe
 from firstboot.errors import NodeError
 from firstboot.places import Places
@@ -43,39 +45,70 @@ def obtain(places: Places, waiting: Callable[[str], None]) -> None:
     while not device.exists():
         waiting(f"no config yet: plug in the medium labelled {SEED_LABEL}")
         time.sleep(1)
-    with _mounted(device) as directory:
+    with mounted(device) as directory:
         take(directory, places, waiting)
 
 
-def take(directory: Path, places: Places, waiting: Callable[[str], None]) -> None:
-    """Copy a seed that makes sense, the secrets last: with both there, it has been taken whole.
+@dataclass(frozen=True)
+class Seed:
+    """What makes a node of a cluster. keys: further keys that may log in as root; sums: sha256 (hex) by file name."""
 
-    Raises NodeError where the medium lacks something or a file cannot be copied, CopyError where one is damaged,
-    ConfigError where config or secrets are none.
+    cluster: Cluster
+    config: bytes
+    secrets: bytes = field(repr=False)
+    keys: bytes | None
+    sums: Mapping[str, str]
+
+    def keep(self, places: Places) -> None:
+        """Write it down for root alone, the secrets last: with both there, it has been taken whole."""
+        if self.keys is not None:
+            write_file(places.seed_keys, self.keys, mode=0o600)
+        write_file(places.config, self.config, mode=0o600)
+        write_file(places.secrets, self.secrets, mode=0o600)
+
+
+def take(directory: Path, places: Places, waiting: Callable[[str], None]) -> None:
+    """Copy a seed that makes sense. Raises what examine() does; NodeError or CopyError for a file of it."""
+    seed = examine(directory)
+    _take_files(directory, seed.sums, places, waiting)
+    seed.keep(places)
+
+
+def examine(directory: Path) -> Seed:
+    """What is on a mounted medium; the files on it are there, and are not read yet.
+
+    Raises NodeError where the medium lacks something, ConfigError where config or secrets are none.
     """
     config, secret, keys = (directory / name for name in ("cluster.yaml", "secrets.yaml", "authorized_keys"))
-    names = files(load(config).cluster)
+    cluster = load(config).cluster
     content = _read(secret)
     secrets.parse(content, str(secret))
-    if names:
-        _take_files(directory, names, places, waiting)
-    if keys.exists():
-        write_file(places.seed_keys, keys.read_bytes(), mode=0o600)
-    write_file(places.config, config.read_bytes(), mode=0o600)
-    write_file(places.secrets, content, mode=0o600)
+    return Seed(
+        cluster,
+        config.read_bytes(),
+        content,
+        keys.read_bytes() if keys.exists() else None,
+        _sums(directory, files(cluster)),
+    )
 
 
-def _take_files(directory: Path, names: Sequence[str], places: Places, waiting: Callable[[str], None]) -> None:
-    """Copy what the config names; each has the sum that the medium's list gives, or nothing of the seed is taken."""
+def _sums(directory: Path, names: Sequence[str]) -> dict[str, str]:
+    """What each file that the config names has to have, by the medium's list."""
+    if not names:
+        return {}
     sums = parse_sums(_read(directory / SUMS).decode(errors="replace"))
     for name in names:
-        source = directory / FILES / name
-        if name not in sums or not source.is_file():
+        if name not in sums or not (directory / FILES / name).is_file():
             raise NodeError(f"the seed medium has no {FILES}/{name}, which the config names", hint=WHOLE)
-    for name in names:
+    return {name: sums[name] for name in names}
+
+
+def _take_files(directory: Path, sums: Mapping[str, str], places: Places, waiting: Callable[[str], None]) -> None:
+    """Copy what the config names; each has its sum, or nothing of the seed is taken."""
+    for name, total in sums.items():
         waiting(f"copying {name} from the seed medium")
         try:
-            copy_file(directory / FILES / name, places.files / name, sha256=sums[name], mode=0o600)
+            copy_file(directory / FILES / name, places.files / name, sha256=total, mode=0o600)
         except OSError as e:
             raise NodeError(
                 f"{name} cannot be copied from the seed medium to {places.files}: {e.strerror}",
@@ -97,7 +130,8 @@ def _read(file: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _mounted(device: Path) -> Iterator[Path]:
+def mounted(device: Path) -> Iterator[Path]:
+    """A medium's files, while they are looked at."""
     with tempfile.TemporaryDirectory(prefix="xenpair-seed-") as directory:
         run(["mount", "-o", "ro,nosuid,nodev,noexec", device, directory])
         try:

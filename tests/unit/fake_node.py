@@ -18,6 +18,7 @@ import pytest
 from jinja2 import Environment
 
 from config.loader import Loaded, load
+from config.machine import Machine
 from config.model import Cluster
 from config.secrets import Secrets
 from firstboot import observe, runner
@@ -27,7 +28,6 @@ from firstboot.places import Places
 from firstboot.plan.mirror import CONF
 from firstboot.probe.disks import Edges, edge_ranges, parse_edges
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState
-from firstboot.probe.machine import Machine
 from firstboot.probe.mirror import Array
 from tests.unit.fake_disk import SIZE, FakeDisk
 from tests.unit.fake_mirror import DEVICE, FakeMirror

@@ -243,3 +243,14 @@ def test_a_server_that_ignores_the_end_of_its_session_is_not_waited_for(
     assert session.ask("carried") == 1
     session.close()
     assert session._process.returncode == -9
+
+
+def test_what_the_kernel_maps_of_a_volume_is_read_off_sysfs(tmp_path: Path) -> None:
+    side = LocalSide(XEN2, Places(tmp_path))
+    assert side.mapped_size("web01") is None
+    for directory in ("dev/data", "sys/class/block/dm-3"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "dev/dm-3").touch()
+    (tmp_path / "dev/data/web01").symlink_to("../dm-3")
+    (tmp_path / "sys/class/block/dm-3/size").write_text("16384\n")
+    assert side.mapped_size("web01") == 8 << 20

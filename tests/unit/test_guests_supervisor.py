@@ -26,6 +26,7 @@ from firstboot.probe.xen import Domain, Hypervisor
 from tests.unit.guests_rig import FROZEN, SURVIVOR
 
 MIB = 1 << 20
+SIZE = 8 * MIB
 BRIEF = Brief(node="xen1", peer="xen2", first=True, resource="r0", volume_group="data")
 WEB = Definition("web01", "xen1", 256 * MIB, 1, "pvh", "xenbr0", "00:16:3e:00:00:01")
 CONNECTED = DrbdState("Connected", "Primary", "Primary", "UpToDate", "UpToDate")
@@ -47,6 +48,9 @@ class World:
     clock: float = 1000.0
     mute: bool = False
     brief: Brief = BRIEF
+    mapped: dict[str, int | None] = field(default_factory=dict)
+    """What the kernel maps of a volume, where that is not all of it."""
+    refreshed: list[str] = field(default_factory=list)
 
     @property
     def here(self) -> World:
@@ -66,8 +70,12 @@ class World:
     def state(self) -> PeerState:
         return peer_state(self.drbd)
 
+    def mapped_size(self, volume: str) -> int | None:
+        return self.mapped.get(volume, SIZE)
+
     def refresh(self, volume: str) -> None:
         assert volume in self.guests
+        self.refreshed.append(volume)
 
     def peer(self) -> World:
         self.asked += 1
@@ -106,9 +114,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(Places(tmp_path), {"web01": WEB})
     groups.carry(world.places, "xen1")
     monkeypatch.setattr(observe, "drbd", lambda: world.drbd)
-    monkeypatch.setattr(
-        supervisor, "legible", lambda *_: tuple(Guest(one, 8 * MIB, "u") for one in world.guests.values())
-    )
+    monkeypatch.setattr(supervisor, "legible", lambda *_: tuple(Guest(one, SIZE, "u") for one in world.guests.values()))
     monkeypatch.setattr(xl, "domains", world.own_domains)
     monkeypatch.setattr(xl, "create", world.create)
     monkeypatch.setattr(xl, "destroy", world.destroy)
@@ -151,6 +157,16 @@ def test_a_lost_peers_guests_are_started_at_its_proof_and_not_before(guardian: S
     look(guardian, world)
     assert world.created == ["web01", "db01"]
     assert groups.carried(world.places) == ("xen1", "xen2")
+
+
+@pytest.mark.parametrize(("mapped", "refreshed"), [(SIZE, []), (4 * MIB, ["web01"]), (None, ["web01"])])
+def test_a_disk_is_loaded_anew_before_a_start_where_the_peer_has_let_it_grow(
+    guardian: Supervisor, world: World, mapped: int | None, refreshed: list[str]
+) -> None:
+    world.mapped["web01"] = mapped
+    look(guardian, world)
+    assert world.created == ["web01"]
+    assert world.refreshed == refreshed
 
 
 def test_what_the_stack_takes_from_a_survivor_stays_taken(guardian: Supervisor, world: World) -> None:

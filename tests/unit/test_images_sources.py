@@ -78,7 +78,7 @@ class Archive:
                     return content
             raise MirrorError(f"cannot fetch {uri}")
 
-        monkeypatch.setattr(sources, "_fetch", fetch)
+        monkeypatch.setattr(sources, "fetch", fetch)
 
     def survey(self, scratch: Path) -> Offer:
         return sources.survey(Mirror("http://m/debian", "http://m/debian-security"), "trixie", scratch)
