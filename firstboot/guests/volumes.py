@@ -26,8 +26,9 @@ from firstboot.plan.survival import note_obstacle, shared_change_obstacle
 log = logging.getLogger("xenpair")
 
 LOCK = "volumes"
-PATIENCE = 300.0
-"""Seconds to wait for another change of the group. Each takes seconds."""
+PATIENCE = 900.0
+"""Seconds to wait for others' changes of the group. Each takes a second or two, on a starved node half a minute; who
+waits has no place in a queue, so with many at once somebody may be passed over many times."""
 
 
 def tool(command: str) -> str:
