@@ -67,7 +67,7 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
 )
 @speaks
 def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
-    """Build the dom0 image, its package and manifest, and what installs it; what is there already is not built again."""
+    """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
     from images import build
     from images.disklayer import parse_formats

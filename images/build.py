@@ -86,7 +86,7 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         current = standing if standing is not None and set(wanted) <= _formats(standing) else None
         made = _make_disk(build, wanted) if current is None else _refresh(current, build)
         made = _with_installation(made, build, wanted)
-        _publish(made, build)
+        _publish(made, out, build.key, progress)
         for warning in made.warnings:
             progress.warning(warning)
         _write_seed(build, own_secrets.to_yaml())
@@ -160,31 +160,29 @@ def _with_installation(made: Manifest, build: _Build, formats: Sequence[Format])
     return tree.with_installer(made, request, lambda: build.base, build.store, build.progress)
 
 
-def _publish(made: Manifest, build: _Build) -> None:
+def _publish(made: Manifest, out: Path, key: SigningKey, progress: Progress) -> None:
     """Move what is new to its names. While that goes on there is no manifest, so no mixture passes for an image."""
-    out, old = build.out, manifest.read(build.out)
-    new = sorted(str(path.relative_to(build.partial)) for path in build.partial.rglob("*") if path.is_file())
+    old, partial = manifest.read(out), out / _PARTIAL
+    new = sorted(str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file())
     if made == old and not new:
-        build.progress.note(
-            f"nothing to do: {out} holds this very image (sizes checked; `sha256sum -c` checks the contents)"
-        )
+        progress.note(f"nothing to do: {out} holds this very image (sizes checked; `sha256sum -c` checks the contents)")
     else:
         if old is not None and old.key == made.key:
             what = ", ".join(new) or "what nodes read from the seed medium"
-            build.progress.note(f"the image stays as it is; this changed: {what}")
+            progress.note(f"the image stays as it is; this changed: {what}")
         for name in (manifest.NAME, manifest.SUMS, manifest.SUMS_SIGNATURE):
             (out / name).unlink(missing_ok=True)
-        for name in old.artifacts.keys() - made.artifacts.keys() if old else ():
+        for name in {*new, *(old.artifacts.keys() - made.artifacts.keys() if old else ())}:
             (out / name).unlink(missing_ok=True)
         for name in new:
             (out / name).parent.mkdir(exist_ok=True, parents=True)
-            (build.partial / name).replace(out / name)
-        namespace.remove_tree(build.partial)
+            (partial / name).rename(out / name)
+        namespace.remove_tree(partial)
         write_file(out / manifest.NAME, made.to_json())
     sums = manifest.sums(made)
     write_file(out / manifest.SUMS, sums)
-    write_file(out / manifest.SUMS_SIGNATURE, build.key.sign(sums))
-    write_file(out / signing.SIGNERS, build.key.signers)
+    write_file(out / manifest.SUMS_SIGNATURE, key.sign(sums))
+    write_file(out / signing.SIGNERS, key.signers)
 
 
 def _write_seed(build: _Build, secrets_yaml: str) -> None:

@@ -1,7 +1,7 @@
 """The install medium: one ISO that boots by BIOS and UEFI, from a stick and from an optical drive, without a network.
 
-It holds the cluster's config and secrets, so it is for its owner only. When one of them changes, it is put together anew
-of the files in out/netboot/ and out/iso/, in seconds. What it was made of stands in its volume descriptor.
+It holds the cluster's config and secrets, so it is for its owner only. When one of them changes, it is put together
+anew of the files in out/netboot/ and out/iso/, in seconds. What it was made of stands in its volume descriptor.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TIMEOUT = 1800.0
 
 @dataclass(frozen=True)
 class Medium:
-    """One ISO as it should be, in the place path: of the artifacts in out, which made tells of, and of a seed medium."""
+    """One ISO as it should be, at path: of the artifacts in out, which made tells of, and of a seed medium."""
 
     path: Path
     out: Path
@@ -99,7 +99,7 @@ def _application(key: str) -> str:
 
 
 def _argv(medium: Medium, key: str, menu: Path, image: Path) -> list[str | Path]:
-    """xorrisofs(1). The first partition is the file system itself, the second one GRUB's for UEFI; both boot from a CD too.
+    """xorrisofs(1). First partition: the file system itself; second one: GRUB's for UEFI. Both boot from a CD too.
 
     Dates and identifiers come from SOURCE_DATE_EPOCH.
     """

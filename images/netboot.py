@@ -65,7 +65,7 @@ class Tree:
     def with_installer(
         self, made: Manifest, request: Request, base: Callable[[], Rootfs], cache: Cache, progress: Progress
     ) -> Manifest:
-        """Kernel, initramfs and installer.img; and the boot loaders of the ISO, which look for a medium of that date."""
+        """Kernel, initramfs, installer.img; and the boot loaders of the ISO, which look for a medium of that date."""
         if made.installer == request.key:
             return made
         rootfs = base()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from images import build, manifest, namespace
 from images.cache import Cache, locked
 from images.manifest import Artifact, Manifest
+from images.progress import Progress
+from images.signing import SigningKey
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +42,17 @@ def partial(out: Path, new: Manifest, content: bytes = b"image") -> None:
     (out / ".partial").mkdir(parents=True)
     for name in new.artifacts:
         (out / ".partial" / name).write_bytes(content)
+
+
+class StubKey(SigningKey):
+    """Signs without a program."""
+
+    def sign(self, text: str) -> str:
+        return f"signed: {len(text)}\n"
+
+
+def publish(new: Manifest, out: Path) -> None:
+    build._publish(new, out, StubKey(out / "key", "ssh-ed25519 AAAA"), Progress(Console(file=io.StringIO())))
 
 
 def test_a_scratch_directory_is_gone_after_use(tmp_path: Path) -> None:
@@ -84,9 +99,11 @@ def test_who_has_to_wait_for_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.
 def test_publishing_replaces_the_old_image_and_the_sums_are_right(tmp_path: Path) -> None:
     for name in ("one", "two"):
         partial(tmp_path, made(name))
-        build._publish(made(name), tmp_path)
+        publish(made(name), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "SHA256SUMS",
+        "SHA256SUMS.sig",
+        "image-signers",
         "manifest.json",
         "two.deb",
         "xenpair.qcow2",
@@ -100,7 +117,7 @@ def test_publishing_that_is_cut_off_leaves_no_manifest_that_vouches_for_a_mixtur
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survivors: int
 ) -> None:
     partial(tmp_path, made("one"))
-    build._publish(made("one"), tmp_path)
+    publish(made("one"), tmp_path)
     partial(tmp_path, made("two", b"other"), b"other")
     moved: list[Path] = []
     rename = Path.rename
@@ -113,20 +130,20 @@ def test_publishing_that_is_cut_off_leaves_no_manifest_that_vouches_for_a_mixtur
 
     monkeypatch.setattr(Path, "rename", power_cut)
     with pytest.raises(KeyboardInterrupt):
-        build._publish(made("two", b"other"), tmp_path)
+        publish(made("two", b"other"), tmp_path)
     assert manifest.read(tmp_path) is None
-    assert all(path.read_bytes() == b"other" for path in tmp_path.iterdir() if path.is_file())
+    assert all(path.read_bytes() == b"other" for path in tmp_path.glob("*.*") if path.is_file())
 
 
 def test_a_file_of_another_size_is_not_taken_for_the_image(tmp_path: Path) -> None:
     partial(tmp_path, made("one"))
-    build._publish(made("one"), tmp_path)
+    publish(made("one"), tmp_path)
     (tmp_path / "xenpair.qcow2").write_bytes(b"half")
     assert not manifest.stands(made("one"), tmp_path)
 
 
 def test_a_missing_sums_file_makes_the_image_incomplete(tmp_path: Path) -> None:
     partial(tmp_path, made("one"))
-    build._publish(made("one"), tmp_path)
+    publish(made("one"), tmp_path)
     (tmp_path / "SHA256SUMS").unlink()
     assert not manifest.stands(made("one"), tmp_path)
