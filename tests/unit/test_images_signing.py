@@ -29,7 +29,7 @@ def verify(tmp_path: Path, key: SigningKey) -> Verify:
     def ask(signature: str, text: str = TEXT, namespace: str = SIGNATURE_NAMESPACE) -> bool:
         (tmp_path / "signers").write_text(key.signers)
         (tmp_path / "sig").write_text(signature)
-        options = ["-f", tmp_path / "signers", "-I", SIGNER, "-n", namespace, "-s", tmp_path / "sig"]
+        options: list[str | Path] = ["-f", tmp_path / "signers", "-I", SIGNER, "-n", namespace, "-s", tmp_path / "sig"]
         return run(["ssh-keygen", "-Y", "verify", *options], stdin=text, check=False).returncode == 0
 
     return ask
@@ -51,7 +51,7 @@ def test_a_signature_by_another_key_is_refused(key: SigningKey, verify: Verify, 
 
 
 def test_a_signature_for_another_purpose_is_refused(key: SigningKey, verify: Verify) -> None:
-    options = ["-q", "-Y", "sign", "-f", key.private, "-n", "file"]
+    options: list[str | Path] = ["-q", "-Y", "sign", "-f", key.private, "-n", "file"]
     foreign = run(["ssh-keygen", *options], stdin=TEXT).stdout
     assert not verify(foreign)
     assert not verify(foreign, namespace="file")
