@@ -23,23 +23,21 @@ State = Literal["running", "waiting", "failed", "done"]
 
 
 class Consoles:
-    """Where people look: each device that the kernel takes for its console. One that refuses is passed over."""
+    """Where people look and type (file descriptors). One that refuses is passed over."""
 
-    def __init__(self, devices: Sequence[Path] = ()) -> None:
-        self._fds: list[int] = []
-        for device in devices:
-            with contextlib.suppress(OSError):
-                self._fds.append(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-        self._outputs = self._fds or [sys.stdout.fileno()]
-        self._inputs = self._fds or [sys.stdin.fileno()]
+    def __init__(self, outputs: Sequence[int], inputs: Sequence[int]) -> None:
+        self._outputs = outputs
+        self._inputs = inputs
 
     @classmethod
-    def of_kernel(cls) -> Consoles:
-        """Of a machine that boots; started by hand, it speaks where it was started."""
-        if os.getpid() != 1:
-            return cls()
-        names = Path("/sys/class/tty/console/active").read_text().split()
-        return cls([Path("/dev", name) for name in names])
+    def of_machine(cls) -> Consoles:
+        """Each device that the kernel takes for its console; started by hand, it speaks where it was started."""
+        fds = []
+        if os.getpid() == 1:
+            for name in Path("/sys/class/tty/console/active").read_text().split():
+                with contextlib.suppress(OSError):
+                    fds.append(os.open(Path("/dev", name), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        return cls(fds or [sys.stdout.fileno()], fds or [sys.stdin.fileno()])
 
     def say(self, text: str) -> None:
         """Whole lines."""

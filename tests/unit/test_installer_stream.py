@@ -43,7 +43,7 @@ def old_disk(path: Path, size: int = SIZE) -> Path:
 
 def poured(payload: Payload, frames: bytes, disk: Path) -> dict[int, bytes]:
     with opened(disk) as target:
-        return pour(payload.index, io.BytesIO(frames), target, unheard)  # type: ignore[arg-type]
+        return pour(payload.index, io.BytesIO(frames), target, unheard)
 
 
 def test_all_but_the_edges_is_on_the_disk_and_holes_are_zero(
@@ -61,7 +61,7 @@ def test_all_but_the_edges_is_on_the_disk_and_holes_are_zero(
 def test_progress_counts_what_is_written(payload: Payload, tmp_path: Path, real_programs: None) -> None:
     said: list[int] = []
     with opened(old_disk(tmp_path / "disk")) as target:
-        pour(payload.index, io.BytesIO(payload.frames()), target, said.append)  # type: ignore[arg-type]
+        pour(payload.index, io.BytesIO(payload.frames()), target, said.append)
     assert said == sorted(said)
     assert said[-1] == payload.index.written_size
 
@@ -120,7 +120,7 @@ def test_the_source_is_closed_whatever_happens(payload: Payload, tmp_path: Path,
     closed: list[float] = []
     source = Slow(b"", lambda: closed.append(time.monotonic()))
     with opened(old_disk(tmp_path / "disk")) as target, pytest.raises(ImageError, match="it ends at byte 0"):
-        pour(payload.index, source, target, unheard)  # type: ignore[arg-type]
+        pour(payload.index, source, target, unheard)
     assert closed
 
 
