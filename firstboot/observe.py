@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from config.door import run
+from config.machine import Machine
 from firstboot.errors import NodeError, ProbeError
 from firstboot.probe.disks import (
     LSBLK_COLUMNS,
@@ -32,7 +33,6 @@ from firstboot.probe.drbd import (
 )
 from firstboot.probe.heartbeat import HeartbeatState, parse_node_status
 from firstboot.probe.lvm import VGS_OPTIONS, VolumeGroup, parse_vgs
-from firstboot.probe.machine import Machine
 
 SETTLE_LIMIT = 600.0
 """Seconds; systemd gives a single device 180 of them (systemd-udevd.service(8), event_timeout)."""

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from config.machine import Machine, matching
 from config.model import Cluster, Node
 from firstboot.errors import IdentityError
-from firstboot.probe.machine import Machine
-
-
-def _is(node: Node, machine: Machine) -> bool:
-    match = node.match
-    return (
-        (match.mac is None or match.mac in machine.nics.values())
-        and (match.serial is None or match.serial == machine.serial)
-        and (match.uuid is None or match.uuid.lower() == machine.uuid.lower())
-    )
 
 
 def identity(cluster: Cluster, machine: Machine) -> Node:
     """Which node of the config this machine is. Raises IdentityError, with what was seen, unless exactly one fits."""
-    nodes = [node for node in cluster.nodes if _is(node, machine)]
+    nodes = matching(cluster, machine)
     if len(nodes) == 1:
         return nodes[0]
     found = f"matches {' and '.join(n.name for n in nodes)}" if nodes else "matches no node of the config"

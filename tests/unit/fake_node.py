@@ -17,6 +17,7 @@ import pytest
 from jinja2 import Environment
 
 from config.loader import Loaded, load
+from config.machine import Machine
 from config.model import Cluster
 from config.secrets import Secrets
 from firstboot import observe, runner
@@ -25,7 +26,6 @@ from firstboot.node import ThisNode
 from firstboot.places import Places
 from firstboot.probe.disks import Edges, edge_ranges, parse_edges
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState
-from firstboot.probe.machine import Machine
 from tests.unit.fake_disk import FakeDisk
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZha2VrZXlmYWtla2V5ZmFrZWtleWZha2VrZXlmYWtl"

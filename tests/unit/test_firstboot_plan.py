@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from config.machine import Machine
 from config.model import Cluster
 from firstboot.errors import BackingDiskError, IdentityError
 from firstboot.plan import identity, replication
@@ -13,7 +14,6 @@ from firstboot.plan.outline import outline
 from firstboot.plan.replication import InitialSync
 from firstboot.probe.disks import Signature
 from firstboot.probe.drbd import DrbdState
-from firstboot.probe.machine import Machine
 
 CONNECTIONS = """
     Unconfigured StandAlone Disconnecting Unconnected Timeout BrokenPipe NetworkFailure ProtocolError TearDown

@@ -10,6 +10,7 @@ import pytest
 
 from config.door import Output
 from config.loader import load
+from config.machine import Machine
 from config.model import Cluster
 from firstboot import replacement
 from firstboot.errors import ReplacementError
@@ -18,7 +19,6 @@ from firstboot.node import this_node
 from firstboot.places import Places
 from firstboot.plan.replacement import objection
 from firstboot.probe.drbd import DrbdState
-from firstboot.probe.machine import Machine
 from firstboot.report import Progress
 from firstboot.status import firstboot_status
 from firstboot.steps import Work
