@@ -27,7 +27,7 @@ LAST_WORD = 2.0
 
 def main() -> None:
     """Try until it is installed, then reboot."""
-    teller = Teller(Consoles.of_machine())
+    teller = Teller(Consoles.of_kernel())
     teller.timing("start", _uptime())
     while not _try(teller):
         teller.stay()

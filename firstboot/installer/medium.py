@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config import payload
+from config.machine import Machine
 from firstboot.errors import ImageError, InstallError
 from firstboot.installer.source import Assignment, Stream
 from firstboot.places import Places
 from firstboot.plan.identity import identity
-from firstboot.probe.machine import Machine
 from firstboot.steps import seed
 
 DIRECTORY = "xenpair"

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from config import payload, secrets
 from config.door import PIECE, store_file, write_file
 from config.loader import load
+from config.machine import Machine
 from firstboot.errors import InstallError
 from firstboot.installer.arguments import FromServer
 from firstboot.installer.download import PATIENCE, PAUSES, Download, to_host
 from firstboot.installer.source import Assignment, Stream
 from firstboot.pinned import AwayError, PinnedServer
 from firstboot.places import Places
-from firstboot.probe.machine import Machine
 from firstboot.steps.seed import Seed
 
 MOST_OF_INDEX = 16 << 20

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from config.machine import Machine
 from config.model import Cluster, Node
 from firstboot.places import Places
-from firstboot.probe.machine import Machine
 
 
 @dataclass(frozen=True)

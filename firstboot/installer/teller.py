@@ -23,21 +23,22 @@ State = Literal["running", "waiting", "failed", "done"]
 
 
 class Consoles:
-    """Where people look and type (file descriptors). One that refuses is passed over."""
+    """Where people look and type: devices, or else where it was started. One that refuses is passed over."""
 
-    def __init__(self, outputs: Sequence[int], inputs: Sequence[int]) -> None:
-        self._outputs = outputs
-        self._inputs = inputs
+    def __init__(self, devices: Sequence[Path] = ()) -> None:
+        fds = []
+        for device in devices:
+            with contextlib.suppress(OSError):
+                fds.append(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        self._outputs = fds or [sys.stdout.fileno()]
+        self._inputs = fds or [sys.stdin.fileno()]
 
     @classmethod
-    def of_machine(cls) -> Consoles:
-        """Each device that the kernel takes for its console; started by hand, it speaks where it was started."""
-        fds = []
-        if os.getpid() == 1:
-            for name in Path("/sys/class/tty/console/active").read_text().split():
-                with contextlib.suppress(OSError):
-                    fds.append(os.open(Path("/dev", name), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-        return cls(fds or [sys.stdout.fileno()], fds or [sys.stdin.fileno()])
+    def of_kernel(cls) -> Consoles:
+        """All that the kernel of a machine that boots takes for its consoles; started by hand, none of them."""
+        if os.getpid() != 1:
+            return cls()
+        return cls([Path("/dev", name) for name in Path("/sys/class/tty/console/active").read_text().split()])
 
     def say(self, text: str) -> None:
         """Whole lines."""

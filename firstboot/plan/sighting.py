@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from config.machine import Machine
 from config.values import format_size
 from firstboot.probe.disks import BlockDevice
-from firstboot.probe.machine import Machine
 
 
 def as_yaml(machine: Machine, devices: Sequence[BlockDevice]) -> str:

@@ -14,7 +14,7 @@ from firstboot import observe
 from firstboot.news import News
 from firstboot.places import Places
 from firstboot.report import Reporter
-from tests.unit.install_server import Site, make_certificate, serving
+from tests.unit.install_site import Site, make_certificate, serving
 
 STEPS = ("seed", "identity", "join")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from config.machine import Machine
 from config.model import DiskRule, Match
 from firstboot import observe
 from firstboot.errors import SystemDiskError
 from firstboot.plan.sighting import as_yaml
 from firstboot.plan.system_disk import Decision, Install, InstallAgain, admission, large_enough, system_disk
 from firstboot.probe.disks import BlockDevice, Contents, Edges, Signature, parse_edges, parse_wipefs
-from firstboot.probe.machine import Machine
 from firstboot.probe.marker import BLOCK, Marker, parse_marker
 from tests.unit.test_firstboot_edges import read_od
 

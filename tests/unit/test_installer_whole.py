@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import XenpairError
+from config.machine import Machine
 from config.payload import EDGE, IMAGE, INDEX
 from config.secrets import Secrets
 from firstboot import observe
@@ -21,7 +22,6 @@ from firstboot.installer.target import Target
 from firstboot.installer.teller import Consoles, Teller
 from firstboot.plan.system_disk import Install, InstallAgain, admission
 from firstboot.probe.disks import BlockDevice
-from firstboot.probe.machine import Machine
 from firstboot.probe.marker import BLOCK, Marker, parse_marker
 from tests.unit.conftest import EXAMPLE
 from tests.unit.payload_rig import BOOT_CODE, MIB, ROOT_START, SIZE, Payload, make_payload, make_raw, shell, sign
@@ -66,9 +66,9 @@ class Bare:
 
     def install(self) -> None:
         source = Medium(self.path / "medium", self.path / "seed")
-        with (self.path / "console").open("wb") as console:
-            teller = Teller(Consoles([console.fileno()], []))
-            installation.install(source, teller, bench=False, signers=self.payload.signers)
+        (self.path / "console").write_text("")
+        teller = Teller(Consoles([self.path / "console"]))
+        installation.install(source, teller, bench=False, signers=self.payload.signers)
 
     def boots(self) -> bool:
         with self.disk.open("rb") as f:

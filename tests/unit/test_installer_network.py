@@ -16,6 +16,7 @@ import pytest
 
 from config.errors import CopyError
 from config.findings import ConfigError
+from config.machine import Machine
 from config.secrets import Secrets
 from firstboot.errors import InstallError, RefusedError
 from firstboot.herald import Herald, Report
@@ -24,9 +25,8 @@ from firstboot.installer.arguments import FromServer
 from firstboot.installer.download import Download, to_host
 from firstboot.pinned import AwayError, PinError, PinnedServer
 from firstboot.places import Places
-from firstboot.probe.machine import Machine
 from tests.unit.conftest import EXAMPLE
-from tests.unit.install_server import Answer, Site, make_certificate, serving
+from tests.unit.install_site import Answer, Site, make_certificate, serving
 
 CONTENT = bytes(range(256)) * 4096
 MACHINE = Machine({"eth0": "52:54:00:10:32:01"}, "serial", "uuid")
