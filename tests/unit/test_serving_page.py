@@ -161,7 +161,8 @@ def test_it_fits_a_phone_and_can_be_read(browser: Browser, client: Client, width
 CONTRASTS = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
   const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => [r, g, b].map((c) => linear(c / 255)).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const share = [0.2126, 0.7152, 0.0722];
+  const light = (c) => share.reduce((sum, part, i) => sum + part * linear(c[i] / 255), 0);
   const ground = (e) => {
     for (; e; e = e.parentElement) {
       const c = rgb(getComputedStyle(e).backgroundColor);
