@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 from config.model import Cluster, DiskRule, Node, format_size
+from lab import media
 from lab.errors import LabError
+from lab.media import Firmware, Via
 from lab.network import netdev, node_cables
 
-Firmware = Literal["bios", "uefi"]
 Accelerator = Literal["kvm", "tcg"]
 Purpose = Literal["system", "backing"]
 
 SYSTEM_SIZE = 4 << 30
+EMPTY_SYSTEM_SIZE = 6 << 30
+"""Of a system disk that is installed: larger than the image, which grows on it."""
 BACKING_SIZE = 4 << 30
 SERIAL_LIMIT = 20
 """Bytes of a virtio-blk serial: VIRTIO_BLK_ID_BYTES, virtio 1.2, 5.2.6."""
@@ -45,8 +48,8 @@ class Disk:
     """Bytes."""
 
 
-def disk(cluster: Cluster, node: Node, purpose: Purpose) -> Disk:
-    """The disk that the config's rule for that purpose matches on that node.
+def disk(cluster: Cluster, node: Node, purpose: Purpose, *, empty: bool = False) -> Disk:
+    """The disk that the config's rule for that purpose matches on that node; empty: a system disk to be installed.
 
     Raises LabError for a rule that no virtio disk can satisfy.
     """
@@ -65,11 +68,11 @@ def disk(cluster: Cluster, node: Node, purpose: Purpose) -> Disk:
             f"{where} leads to the serial {serial!r}, which is longer than a virtio disk's {SERIAL_LIMIT} bytes",
             hint="for the lab, use a shorter serial or node name",
         )
-    return Disk(purpose, serial, _size(rule, purpose))
+    return Disk(purpose, serial, _size(rule, purpose, empty=empty))
 
 
-def _size(rule: DiskRule, purpose: Purpose) -> int:
-    size = SYSTEM_SIZE if purpose == "system" else BACKING_SIZE
+def _size(rule: DiskRule, purpose: Purpose, *, empty: bool) -> int:
+    size = {"system": EMPTY_SYSTEM_SIZE if empty else SYSTEM_SIZE, "backing": BACKING_SIZE}[purpose]
     size = max(size, rule.min_size or 0) if purpose == "system" else rule.min_size or size
     return min(size, rule.max_size or size)
 
@@ -104,12 +107,14 @@ def argv(
     firmware: Firmware,
     accelerator: Accelerator,
     seed: bool,
+    via: Via | None = None,
     snapshot: str | None = None,
     fails_after: int | None = None,
 ) -> list[str]:
     """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started.
 
-    snapshot: start from it, paused, instead of booting. fails_after: writes after which the backing disk fails.
+    via: what it is installed from, which stays plugged in. snapshot: start from it, paused, instead of booting.
+    fails_after: writes after which the backing disk fails.
     """
     name = node.name
     guest, server = node_cables(name)
@@ -124,11 +129,12 @@ def argv(
         *("-chardev", f"socket,id=console,path={name}.console,server=on,wait=off,logfile={name}.log,logappend=on"),
         *("-serial", "chardev:console"),
         *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
-        *_disk(disk(cluster, node, "system"), disk_file(name, "system"), boot=True),
+        *_disk(disk(cluster, node, "system"), disk_file(name, "system"), order=media.boot_order(via, firmware)[0]),
         *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), fails_after=fails_after),
         *(_seed() if seed else ()),
+        *(media.argv(via, firmware) if via else ()),
         *("-netdev", netdev(guest, "net-guest")),
-        *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},romfile="),
+        *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},{media.card(via, firmware)}"),
         *("-netdev", netdev(server, "net-cluster")),
         *("-device", f"virtio-net-pci,id=cluster,netdev=net-cluster,mac={node.nics.cluster},romfile="),
         # Host keys are made at first boot: without this, first boot waits for entropy.
@@ -163,7 +169,7 @@ def _firmware(name: str, firmware: Firmware) -> list[str]:
     ]
 
 
-def _disk(wanted: Disk, file: str, *, boot: bool = False, fails_after: int | None = None) -> list[str]:
+def _disk(wanted: Disk, file: str, *, order: int | None = None, fails_after: int | None = None) -> list[str]:
     # cache=unsafe leaves out fdatasync on the host and nothing else: at a guest's flush QEMU still writes its cached
     # qcow2 tables to the host's page cache, in order, and that outlives a SIGKILL of QEMU. So a power cut in the lab
     # loses what a real one loses, the unflushed; only a crash of the host can tear a lab's disks.
@@ -171,7 +177,7 @@ def _disk(wanted: Disk, file: str, *, boot: bool = False, fails_after: int | Non
     drive = f"if=none,id={wanted.purpose},{source},cache=unsafe,discard=unmap"
     serial = wanted.serial.replace(",", ",,")
     device = f"virtio-blk-pci,id=disk-{wanted.purpose},drive={wanted.purpose},serial={serial}"
-    return ["-drive", drive, "-device", device + (",bootindex=0" if boot else "")]
+    return ["-drive", drive, "-device", device + ("" if order is None else f",bootindex={order}")]
 
 
 def _failing(file: str, writes: int) -> str:

@@ -23,7 +23,7 @@ from images.progress import Progress
 from lab.campaign.audits import forgotten, ran_twice
 from lab.console import Follower
 from lab.guest import GUESTS, Answer, ask, diary, heard, read_diary, write_guest_config
-from lab.machine import Firmware
+from lab.media import Firmware
 from lab.pair import Lab, directory
 from lab.small import write_small_config
 
