@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config.door import run
 from config.loader import load
 from config.payload import IMAGE, INDEX
 from images.disklayer import LOADERS, PAYLOAD
@@ -93,7 +94,7 @@ def test_empty_disks_have_nothing_below_them(lab: Lab) -> None:
     disks.make(lab.directory, lab.state().cluster, node, "bios", empty=True)
     file = lab.directory / machine.disk_file(node.name, "system")
     assert disks.info(file).virtual_size == machine.EMPTY_SYSTEM_SIZE
-    assert "backing-filename" not in json.loads(disks.run(["qemu-img", "info", "--output=json", file]).stdout)
+    assert "backing-filename" not in json.loads(run(["qemu-img", "info", "--output=json", file]).stdout)
 
 
 def test_each_lab_has_a_namespace_of_its_own(tmp_path: Path) -> None:
