@@ -17,7 +17,7 @@ from config.door import run
 from config.errors import CommandError
 from config.model import Cluster
 from lab import monitor, ssh
-from lab.errors import LabError, StartError
+from lab.errors import StartError
 from lab.network import SERVER, netdev, server_address
 from lab.origin import CONFIG, SERVED
 from lab.process import SOURCES, Process
@@ -36,12 +36,6 @@ Update = Callable[..., State]
 def namespace(directory: Path) -> str:
     """The name of the lab's namespace: no other lab on this host has it."""
     return f"xenpair-{hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:8]}"
-
-
-def check() -> None:
-    """Whether there can be one. Raises LabError."""
-    if os.geteuid() != 0:
-        raise LabError("a network installation in the lab takes root", hint="use sudo, or --via usb")
 
 
 def uplink_argv(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from images.manifest import Manifest
 from lab import disks, machine, media
 from lab.errors import LabError
 from lab.media import Via
+from lab.state import State
 
 SERVED = "served"
 """Directory of what the install server is given: config, secrets, guests' files."""
@@ -51,6 +53,11 @@ class Origin:
         below = (f"{TREE}/", f"{LOADERS}/")
         return content_key({name: a.sha256 for name, a in self.made.artifacts.items() if name.startswith(below)})
 
+    def check(self) -> None:
+        """Whether the lab can be installed that way. Raises LabError."""
+        if self.via == "pxe" and os.geteuid() != 0:
+            raise LabError("a network installation in the lab takes root", hint="use sudo, or --via usb")
+
     def adopt(self, directory: Path, config_file: Path, secrets_yaml: str) -> None:
         """Keep it in the lab, whose seed medium is there already."""
         if self.via != "pxe":
@@ -68,3 +75,34 @@ class Origin:
         kept = secrets.secrets_file(loaded.cluster, served / "secrets")
         kept.parent.mkdir(mode=0o700, exist_ok=True)
         write_file(kept, secrets_yaml, mode=0o600)
+
+
+Image = Path | Origin
+"""What is on the nodes' disks from the beginning, or what they are installed from."""
+
+
+def check(image: Image) -> None:
+    """Whether a lab can be made of it. Raises LabError."""
+    if isinstance(image, Path):
+        disks.check(image)
+    else:
+        image.check()
+
+
+def adopt(image: Image, state: State, directory: Path, config_file: Path | None, secrets_yaml: str) -> State:
+    """Keep it in the lab; the lab's state with it. Raises LabError for an installation without a config."""
+    if isinstance(image, Path):
+        disks.adopt(image, directory)
+        return state
+    if config_file is None:
+        raise LabError("an installation takes a config file")
+    image.adopt(directory, config_file, secrets_yaml)
+    # What the seed medium holds, the installer brings.
+    return state.model_copy(update={"seeded": False, "via": image.via, "origin": image.key})
+
+
+def same(image: Image, directory: Path, state: State) -> bool:
+    """Whether the lab was made of it."""
+    if isinstance(image, Path):
+        return state.via is None and disks.same(image, directory)
+    return (image.via, image.key) == (state.via, state.origin)

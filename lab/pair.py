@@ -31,6 +31,7 @@ from lab import (
     monitor,
     netserver,
     network,
+    origin,
     segments,
     servers,
     snapshots,
@@ -42,7 +43,7 @@ from lab.bmc_view import Mode
 from lab.console import Stage
 from lab.errors import InterruptedWaitError, LabError, NoLabError
 from lab.media import Firmware
-from lab.origin import Origin
+from lab.origin import Image
 from lab.process import SOURCES, Process
 from lab.report import LabStatus
 from lab.state import LOCK, STATE, State, load, locked, save
@@ -80,7 +81,7 @@ class Lab:
         cls,
         directory: Path,
         cluster: Cluster,
-        image: Path | Origin,
+        image: Image,
         *,
         firmware: Firmware = "bios",
         config_file: Path | None = None,
@@ -94,10 +95,7 @@ class Lab:
         """
         machine.check(cluster)
         disks.check_tools(firmware)
-        if isinstance(image, Path):
-            disks.check(image)
-        elif image.via == "pxe":
-            netserver.check()
+        origin.check(image)
         passwords = bmc.passwords(cluster, secrets.parse(secrets_yaml.encode(), "secrets")) if secrets_yaml else {}
         bmc.check(cluster, passwords)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,13 +108,7 @@ class Lab:
                 seed.write_seed(config_file, secrets_yaml, directory / machine.SEED, authorized_keys=key + "\n")
             bmc.adopt(directory, passwords)
             state = State(cluster=cluster, firmware=firmware, seeded=config_file is not None)
-            if isinstance(image, Path):
-                disks.adopt(image, directory)
-            elif config_file is not None:
-                image.adopt(directory, config_file, secrets_yaml)
-                # What the seed medium holds, the installer brings.
-                state = state.model_copy(update={"seeded": False, "via": image.via, "origin": image.key})
-            save(directory, state)
+            save(directory, origin.adopt(image, state, directory, config_file, secrets_yaml))
         return cls(directory)
 
     @classmethod
@@ -124,7 +116,7 @@ class Lab:
         cls,
         directory: Path,
         config_file: Path,
-        image: Path | Origin,
+        image: Image,
         *,
         firmware: Firmware = "bios",
         secrets_dir: Path | None = None,
@@ -144,7 +136,7 @@ class Lab:
             what
             for what, same in (
                 ("config", state.cluster.config_hash() == cluster.config_hash()),
-                ("image", _same(image, directory, state)),
+                ("image", origin.same(image, directory, state)),
                 ("firmware", state.firmware == firmware),
             )
             if not same
@@ -430,9 +422,3 @@ class Lab:
         for name, process in state.nodes.items():
             if process.alive():
                 servers.set_carrier(self.directory, name, faults)
-
-
-def _same(image: Path | Origin, directory: Path, state: State) -> bool:
-    if isinstance(image, Path):
-        return state.via is None and disks.same(image, directory)
-    return (image.via, image.key) == (state.via, state.origin)

@@ -38,7 +38,7 @@ def build(out: Path, image: bytes = b"image", *, ipxe: bool = True) -> Path:
 @pytest.fixture
 def lab(real_programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(disks, "check_tools", lambda *_: None)
-    monkeypatch.setattr(netserver, "check", lambda: None)
+    monkeypatch.setattr("lab.origin.os.geteuid", lambda: 0)
     monkeypatch.setattr("lab.bmc.passwords", lambda *_: {})
     monkeypatch.setattr("lab.bmc.check", lambda *_: None)
     monkeypatch.setattr("lab.bmc.adopt", lambda *_: None)
@@ -110,3 +110,11 @@ def test_the_server_and_its_link_run_in_the_namespace(tmp_path: Path) -> None:
     assert f"tap,id=tap,ifname={netserver.CARD},script=no,downscript=no" in uplink
     assert server[server.index("--interface") + 1] == netserver.CARD
     assert server[server.index("--authorized-keys") + 1] == str(tmp_path / "id_ed25519.pub")
+
+
+def test_a_network_installation_takes_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.origin.os.geteuid", lambda: 1000)
+    out = build(tmp_path)
+    Origin.read("usb", out).check()
+    with pytest.raises(LabError, match="takes root"):
+        Origin.read("pxe", out).check()
