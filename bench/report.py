@@ -11,6 +11,7 @@ from bench.build import measure_builds
 from bench.forming import measure_forming
 from bench.guests import measure_guests
 from bench.rows import Row, table
+from bench.serve import measure_serving
 from bench.volumes import measure_volumes
 from config.errors import XenpairError
 from images.progress import Progress
@@ -21,8 +22,8 @@ class BenchError(XenpairError):
 
 
 def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
-    """Measure what is named in only (build, lab, guests, volumes), and print a table. Raises BenchError for another."""
-    known = ("build", "lab", "guests", "volumes")
+    """Measure what is named in only, and print a table. Raises BenchError for a name that there is not."""
+    known = ("build", "lab", "guests", "volumes", "serve")
     for name in only:
         if name not in known:
             raise BenchError(f"there is no measurement {name!r}", hint=f"there are {', '.join(known)}")
@@ -35,4 +36,6 @@ def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
         rows += measure_guests(config, cache, out)
     if "volumes" in only:
         rows += measure_volumes(config, cache, out)
+    if "serve" in only:
+        rows += measure_serving(config, cache)
     Console().print(table(rows))

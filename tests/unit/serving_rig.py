@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from config import secrets
 from config.loader import load
@@ -80,7 +81,7 @@ class Answer:
     headers: dict[str, str]
 
     @property
-    def json(self) -> dict[str, str]:
+    def json(self) -> dict[str, Any]:
         """The body as an object."""
         found = json.loads(self.body)
         assert isinstance(found, dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -164,12 +165,13 @@ def test_a_window_that_is_none_is_refused(text: str) -> None:
 
 
 def test_options_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
-    for parse, text in [
+    cases: list[tuple[Callable[[str], object], str]] = [
         (lambda t: options.parse_endpoint(t, "--page"), "localhost"),
         (lambda t: options.parse_address(t, "--address"), "10.0.0"),
         (lambda t: options.parse_port(t, "--tls-port"), "70000"),
         (options.parse_dhcp, "maybe"),
-    ]:
+    ]
+    for parse, text in cases:
         with pytest.raises(ServeError, match=r"--(page|address|tls-port|dhcp) "):
             parse(text)
     keys = tmp_path / "keys"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from tests.unit.serving_rig import OTHER1, XEN1, Client, options, serving, write_config
 
@@ -127,7 +127,12 @@ def test_a_node_is_allowed_again_by_keyboard(page: Page, client: Client) -> None
     button = one.get_by_role("button", name="Allow xen1 to be installed again")
     expect(button).to_be_enabled()
     asked = list[str]()
-    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+
+    def confirm(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.accept()
+
+    page.once("dialog", confirm)
     button.focus()
     page.keyboard.press("Enter")
     expect(one.locator(".badge")).to_have_text("not seen yet")

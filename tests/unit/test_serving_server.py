@@ -29,7 +29,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
 
 def ticket(client: Client, nics: dict[str, str] = XEN1) -> str:
-    return client.hello(nics).json["ticket"]
+    return str(client.hello(nics).json["ticket"])
 
 
 def test_a_known_machine_gets_what_belongs_to_it_and_no_secret(client: Client, tmp_path: Path) -> None:
