@@ -1,6 +1,6 @@
 """`python3 -m firstboot.installer`: what the machine runs in place of a system, from its boot to its reboot.
 
-It is process 1 there: it never ends by itself. Where it fails it says so and stays, and Enter makes it try again.
+It never ends by itself, for there is nothing else. Where it fails it says so and stays, and Enter makes it try again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _try(teller: Teller) -> bool:
         teller.failed(f"the system refuses: {e}\n  is the disk or the medium broken, or gone? see `dmesg`")
     except KeyboardInterrupt:
         teller.failed("interrupted")
-    except Exception as e:  # noqa: BLE001  process 1 has nobody to hand it on to
+    except Exception as e:  # noqa: BLE001  nobody is there to hand it on to
         teller.note(traceback.format_exc())
         teller.failed(f"this is a bug: {type(e).__name__}: {e}")
     else:

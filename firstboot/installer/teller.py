@@ -19,6 +19,9 @@ STEPS = ("source", "identity", "disk", "image", "write", "hand-over", "boot")
 LOG = 50
 """Lines that are remembered for the server."""
 
+BOOTED = "boot=xenpair"
+"""On the kernel's command line, it makes the initramfs run the installer (initramfs-tools(7), boot=)."""
+
 State = Literal["running", "waiting", "failed", "done"]
 
 
@@ -35,8 +38,8 @@ class Consoles:
 
     @classmethod
     def of_kernel(cls) -> Consoles:
-        """All that the kernel of a machine that boots takes for its consoles; started by hand, none of them."""
-        if os.getpid() != 1:
+        """All that the kernel takes for its consoles, where it was booted to install; started by hand, none of them."""
+        if BOOTED not in Path("/proc/cmdline").read_text().split():
             return cls()
         return cls([Path("/dev", name) for name in Path("/sys/class/tty/console/active").read_text().split()])
 

@@ -113,7 +113,7 @@ def test_enter_is_waited_for_and_nothing_else(screen: Screen) -> None:
         (ZeroDivisionError("x"), ["failed: this is a bug: ZeroDivisionError: x"]),
     ],
 )
-def test_nothing_ends_process_1(
+def test_whatever_goes_wrong_is_said_and_nothing_ends(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: list[str]
 ) -> None:
     def attempt(_: Arguments, __: Teller) -> None:
