@@ -24,7 +24,7 @@ INITRAMFS = "initrd.img"
 """What the layer holds, beside the boot loaders."""
 
 PROGRAMS = (
-    *("python3", "zstd", "ssh-keygen", "ip"),
+    *("python3", "zstd", "ssh-keygen", "ip", "dd"),
     *("sfdisk", "lsblk", "wipefs", "blkdiscard", "blockdev", "losetup", "mount", "umount", "findmnt", "mdadm"),
 )
 """Taken as far as the image has them; udevadm, modprobe, lvm and e2fsck are in the dom0's initramfs."""

@@ -45,7 +45,12 @@ class Arguments:
 
 def parse_arguments(command_line: str) -> Arguments:
     """From /proc/cmdline. Raises InstallError where it is not clear where to install from."""
-    words = [word.partition("=") for word in shlex.split(command_line)]
+    try:
+        words = [word.partition("=") for word in shlex.split(command_line)]
+    except ValueError as e:
+        raise InstallError(
+            f"the kernel's command line cannot be taken apart: {e}: {command_line.strip()}", hint=HINT
+        ) from e
     given = {key: value for key, _, value in words if key.startswith("xenpair.")}
     return Arguments(_origin(given), bench="xenpair.bench" in given)
 
@@ -75,6 +80,8 @@ def _network(given: dict[str, str]) -> tuple[str, str, str]:
     """Address with prefix length, gateway or nothing, MAC address."""
     try:
         address, gateway, card = given["xenpair.ip"].split(",")
+        if "/" not in address:
+            raise ValueError("an address without its netmask")
         interface = ipaddress.IPv4Interface(address)
         via = str(ipaddress.IPv4Address(gateway)) if gateway else ""
     except ValueError:

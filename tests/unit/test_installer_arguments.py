@@ -40,6 +40,8 @@ def test_there_may_be_no_gateway() -> None:
         (f"{SERVER.replace('https', 'http')} {IP}", r"xenpair.server=http://\S+ .* https://ADDRESS:PORT"),
         (f"{SERVER.replace('=http:', '=ftp:')} {IP}", r"xenpair.image=ftp://\S+ .* http://ADDRESS"),
         (f"{SERVER} xenpair.ip=10.0.0.7,52:54:00:10:32:01", "xenpair.ip=.* ADDRESS/NETMASK,GATEWAY,MAC"),
+        (f"{SERVER} xenpair.ip=10.0.0.7,,52:54:00:10:32:01", "xenpair.ip=.* ADDRESS/NETMASK,GATEWAY,MAC"),
+        (f"{SERVER} {IP} note='open", "cannot be taken apart: No closing quotation: .*note='open"),
         (f"{SERVER} xenpair.ip=10.0.0.7/33,,52:54:00:10:32:01", "xenpair.ip=.* ADDRESS/NETMASK,GATEWAY,MAC"),
         (f"{SERVER} xenpair.ip=10.0.0.7/24,,52:54", "xenpair.ip=.* MAC address like"),
     ],
