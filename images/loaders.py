@@ -18,7 +18,8 @@ EFI = "efi.img"
 
 ALL = (ELTORITO, HYBRID, EFI)
 
-_ANY = ("part_gpt", "part_msdos", "iso9660", "ext2", "mdraid1x", "search", "search_fs_uuid", "search_label")
+_ANY = ("part_gpt", "part_msdos", "iso9660", "ext2", "mdraid1x", "gzio", "search", "search_fs_uuid", "search_label")
+"""gzio and what finds the root are for the installed system's menu, which counts on them: see images/grub.py."""
 _MENU = ("normal", "configfile", "linux", "echo", "test", "serial", "terminal")
 BIOS_MODULES = ("biosdisk", *_ANY, *_MENU)
 EFI_MODULES = ("fat", "efi_gop", "efi_uga", *_ANY, *_MENU)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.door import run
-from images import iso, loaders, manifest
+from images import grub, iso, loaders, manifest
 from images.grub import default_entry, top_level_entries
 from images.iso import Medium, write_iso
 from images.manifest import Manifest
@@ -63,6 +63,11 @@ def test_the_installer_is_booted_with_what_it_has_to_know(medium: Medium) -> Non
 def test_the_installed_system_boots_by_its_own_menu(medium: Medium) -> None:
     (entry,) = [entry for entry in top_level_entries(medium.menu) if entry and entry.id == "installed"]
     assert entry.lines == ("set root=$installed", "set prefix=($root)/boot/grub", "configfile $prefix/grub.cfg")
+
+
+def test_its_boot_loader_can_do_what_the_installed_systems_own_can() -> None:
+    assert set(grub.BIOS_MODULES) <= set(loaders.BIOS_MODULES)
+    assert set(grub.EFI_MODULES) <= set(loaders.EFI_MODULES)
 
 
 def test_its_boot_loader_looks_for_the_medium_of_that_date() -> None:
