@@ -78,3 +78,15 @@ def test_the_longest_report_of_a_machine_is_taken(client: Client) -> None:
 def test_a_server_of_another_certificate_is_told_nothing(client: Client) -> None:
     with pytest.raises(PinError, match=client.pin):
         PinnedServer(f"https://{client.server.tls}", "0" * 64).ask("/hello", {"nics": XEN1})
+
+
+def test_debians_installer_finds_its_answers_beside_the_tree(tmp_path: Path, real_programs: None) -> None:
+    pool = tmp_path / "preseed" / "pool"
+    pool.mkdir(parents=True)
+    (pool / "xenpair-firstboot.deb").write_text("package")
+    (pool / "passwd").symlink_to("/etc/passwd")
+    with serving(options(tmp_path)) as client:
+        assert client.get("/preseed/pool/xenpair-firstboot.deb").body == b"package"
+        for path in ("/preseed/", "/preseed/../config/cluster.yaml", "/preseed/%2e%2e/config/cluster.yaml"):
+            assert client.get(path).status in (403, 404), path
+        assert client.get("/preseed/pool/passwd").status == 404
