@@ -32,6 +32,7 @@ check: deps
 
 test: check
 	$(VENV)/bin/pytest -q tests/model
+	$(VENV)/bin/pytest -q tests/page
 	$(VENV)/bin/pytest --durations 20 -m "not long" tests/image tests/lab
 
 # What would make the above too long for CI; each is also played by `invoke bench` or `invoke campaign`, but a guest's whole life.

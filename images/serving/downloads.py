@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from images import preseed
 from images.serving import ipxe
 from images.serving.board import Board
 from images.serving.options import Endpoint
@@ -29,11 +30,16 @@ class Downloads:
         self._pin = pin
 
     def application(self) -> web.Application:
-        """Every path that there is: a file of the tree that is none of these is not served."""
+        """Every path that there is: a file of the tree that is none of these is not served.
+
+        What stands beside the tree for Debian's own installer is: none of it is secret.
+        """
         made = web.Application()
         made.router.add_get(f"/{ipxe.SCRIPT}", self._script)
         for name in FILES:
             made.router.add_get(f"/{name}", self._file)
+        if (answers := self._tree.resolve().parent / preseed.DIRECTORY).is_dir():
+            made.router.add_static(f"/{preseed.DIRECTORY}/", answers)
         return made
 
     async def _file(self, request: web.Request) -> web.StreamResponse:

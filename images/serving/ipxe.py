@@ -70,4 +70,5 @@ exit 0
 
 def _plain(text: str) -> str:
     """Words that iPXE's parser takes as they stand."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in " ./-,:;_") else " " for c in text)
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in " ./-,:;_") else " " for c in text)
+    return " ".join(kept.split())

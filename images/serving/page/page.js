@@ -38,7 +38,7 @@ function cardOf(node) {
       item.textContent = stage;
       found(".stages", card).append(item);
     }
-    found("button", card).setAttribute("aria-label", `Allow ${node.node} to be installed again`);
+    found("button", card).setAttribute("aria-label", `Allow ${key} to be installed again`);
     found("button", card).addEventListener("click", () => allow(node.cluster, node.node, card));
     found("progress", card).setAttribute("aria-label", `Writing ${node.node}`);
     cardsOf(node.cluster).append(card);
@@ -84,7 +84,7 @@ function showNode(node, open) {
   found(".again", card).hidden = !node.settled;
   found("button", card).disabled = !open || !token;
   say(found(".again p", card), againOf(node, open));
-  if (entry.badge && entry.badge !== badge) announce(`${node.node}: ${badge}. ${node.failed ? node.text : ""}`);
+  if (entry.badge && entry.badge !== badge) announce(`${node.cluster}/${node.node}: ${badge}. ${node.failed ? node.text : ""}`);
   entry.badge = badge;
 }
 
@@ -158,7 +158,8 @@ function show(state) {
 }
 
 async function allow(cluster, node, card) {
-  if (!window.confirm(`Let ${node} be installed again, and have its secrets once more?`)) return;
+  const name = `${cluster}/${node}`;
+  if (!window.confirm(`Let ${name} be installed again, and have its secrets once more?`)) return;
   let problem = "The server does not answer.";
   try {
     const headers = { "X-Xenpair-Token": token, "Content-Type": "application/json" };
@@ -166,7 +167,8 @@ async function allow(cluster, node, card) {
     problem = answer.ok ? "" : (await answer.json()).error;
   } catch { /* said below */ }
   if (problem) say(found(".again p", card), problem);
-  announce(problem || `${node} may be installed again`);
+  else found("h3", card).focus(); // the button goes away
+  announce(problem || `${name} may be installed again`);
 }
 
 function connect() {

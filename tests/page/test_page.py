@@ -16,8 +16,6 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 XEN2 = {"eth0": "52:54:00:13:20:02", "eth1": "52:54:00:10:32:02"}
 OTHER2 = {"eth0": "52:54:00:13:30:02", "eth1": "52:54:00:10:33:02"}
 
-pytestmark = pytest.mark.usefixtures("real_programs")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -124,7 +122,7 @@ def test_nothing_is_loaded_from_elsewhere_and_the_policy_is_strict(page: Page, c
 def test_a_node_is_allowed_again_by_keyboard(page: Page, client: Client) -> None:
     first_boot(client, XEN1, "", "done")
     one = card(page, "xenpair", "xen1")
-    button = one.get_by_role("button", name="Allow xen1 to be installed again")
+    button = one.get_by_role("button", name="Allow xenpair/xen1 to be installed again")
     expect(button).to_be_enabled()
     asked = list[str]()
 
@@ -137,7 +135,7 @@ def test_a_node_is_allowed_again_by_keyboard(page: Page, client: Client) -> None
     page.keyboard.press("Enter")
     expect(one.locator(".badge")).to_have_text("not seen yet")
     expect(page.locator("#announcements")).to_have_text(re.compile("xen1"))
-    assert asked == ["Let xen1 be installed again, and have its secrets once more?"]
+    assert asked == ["Let xenpair/xen1 be installed again, and have its secrets once more?"]
     ticket = client.hello(XEN1).json["ticket"]
     assert client.secure("POST", "/secrets", {"ticket": ticket}).status == 200
 
