@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from lab.console import Follower
 from lab.guest import GUESTS, Answer, ask, diary, heard, read_diary, write_guest_config
 from lab.media import Firmware
 from lab.origin import Origin
-from lab.pair import INSTALL_TIMEOUT, Lab, directory
+from lab.pair import Lab, directory
 from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -203,9 +202,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
-    """The pair with two guests, on BIOS firmware, installed over the network, or the one that --lab names.
-
-    Without root, for which there is no network installation, it starts with the image on its disks.
+    """The pair with two guests, on BIOS firmware, formed from nothing by its first boot, or the one that --lab names.
 
     None for hosts that are not the lab's.
     """
@@ -217,10 +214,9 @@ def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> I
         return
     config_file, image = request.getfixturevalue("config_file"), request.getfixturevalue("image")
     guests = request.getfixturevalue("guest_config_file")
-    origin = Origin.read("pxe", image.parent) if os.geteuid() == 0 else image
-    lab = fresh_lab(FORMED_LAB, guests, origin, "bios", config_file.parent / "secrets")
+    lab = fresh_lab(FORMED_LAB, guests, image, "bios", config_file.parent / "secrets")
     try:
-        lab.up(timeout=INSTALL_TIMEOUT)
+        lab.up()
         yield lab
     finally:
         lab.reset()

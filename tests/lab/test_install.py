@@ -1,13 +1,11 @@
-"""Empty servers: by each way and with each firmware to the installer, and from a stick on UEFI to the formed pair.
-
-The pair that most other tests use was installed over the network, on BIOS.
-"""
+"""Empty servers: by each way and firmware to the installer; and (long) from a stick, or the network, to the pair."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -42,7 +40,10 @@ def make(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Ma
         lab.reset()
 
 
-@pytest.mark.parametrize(("via", "firmware"), [("usb", "bios"), ("cd", "bios"), ("cd", "uefi"), ("pxe", "uefi")])
+@pytest.mark.parametrize(
+    ("via", "firmware"),
+    product(("usb", "cd", "pxe"), ("bios", "uefi")),
+)
 def test_an_empty_server_comes_to_the_installer(make: Make, via: str, firmware: Firmware) -> None:
     if via == "pxe" and os.geteuid() != 0:
         pytest.skip("a network namespace takes root")
@@ -51,8 +52,10 @@ def test_an_empty_server_comes_to_the_installer(make: Make, via: str, firmware: 
     lab.wait("xen1", until=Stage.INSTALLER, timeout=BOOT_LIMIT)
 
 
-def test_a_stick_forms_the_pair_on_uefi_though_the_power_is_cut_while_it_writes(make: Make) -> None:
-    lab = make("usb", "uefi")
+@pytest.mark.long
+@pytest.mark.parametrize(("via", "firmware"), [("usb", "uefi"), ("pxe", "bios")])
+def test_the_pair_forms_though_the_power_is_cut_while_one_is_written(make: Make, via: str, firmware: Firmware) -> None:
+    lab = make(via, firmware)
     lab.start()
     wait_for_percentage(lab, "xen2")
     lab.kill("xen2")
