@@ -126,12 +126,14 @@ def argv(
     accelerator: Accelerator,
     seed: bool,
     via: Via | None = None,
+    ends_at_reset: bool = False,
     snapshot: str | None = None,
     fails_after: int | None = None,
 ) -> list[str]:
     """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started.
 
-    via: what it is installed from, which stays plugged in. snapshot: start from it, paused, instead of booting.
+    via: what it is installed from, which stays plugged in. ends_at_reset: QEMU ends where the
+    machine would reset itself. snapshot: start from it, paused, instead of booting.
     fails_after: writes after which the backing disk fails.
     """
     name = node.name
@@ -158,6 +160,7 @@ def argv(
         *("-device", f"virtio-net-pci,id=cluster,netdev=net-cluster,mac={node.nics.cluster},romfile="),
         # Host keys are made at first boot: without this, first boot waits for entropy.
         *("-device", "virtio-rng-pci"),
+        *(("-no-reboot",) if ends_at_reset else ()),
         *(("-S", "-loadvm", snapshot) if snapshot else ()),
     ]
 

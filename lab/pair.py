@@ -197,12 +197,18 @@ class Lab:
 
         guard = partial(segments.guard, self.directory, state)
         try:
-            return watch.wait(watched, until, timeout, screen or watch.display(sys.stdout), guard)
+            return watch.wait(
+                watched, until, timeout, screen or watch.display(sys.stdout), guard, power_on=self._restart
+            )
         except KeyboardInterrupt:
             raise InterruptedWaitError(
                 "interrupted; the nodes go on running",
                 hint="`invoke lab.up` waits again, `invoke lab.down` stops them",
             ) from None
+
+    def _restart(self, name: str) -> Process:
+        self.start(name)
+        return self.state().nodes[name]
 
     def kill(self, *names: str) -> None:
         """Cut the power of these nodes, or of all: SIGKILL, as a pulled plug gives no time either."""
@@ -258,6 +264,8 @@ class Lab:
             if name in state.nodes and state.nodes[name].alive():
                 raise LabError(f"{name} runs", hint=f"`invoke lab.kill --node {name}` first")
             disks.discard(self.directory, node.name)
+            boots = {other: offset for other, offset in state.boots.items() if other != name}
+            self._update(boots=boots, installed=tuple(other for other in state.installed if other != name))
             if state.server is not None:
                 # The next one hands out secrets again.
                 state.server.terminate()

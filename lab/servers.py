@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config.model import Node
 from lab import disks, machine, monitor, network, ssh
+from lab.console import Follower
 from lab.process import Process
 from lab.state import State
 from lab.switch import Fault
@@ -26,11 +27,14 @@ def power_on(
 ) -> None:
     """Start the node's QEMU, unless it runs: to boot, or from a snapshot, which it then holds paused.
 
-    Raises StartError with the end of its log where it does not come up.
+    A machine that is not installed yet ends at the installer's reset, and is to be powered on again: after a warm reset
+    the emulated clock may jump by minutes. Raises StartError with the end of its log where it does not come up.
     """
     name = node.name
     if name in state.nodes and state.nodes[name].alive():
         return
+    if name not in state.installed and _was_installed(directory, state, name):
+        state = update(installed=(*state.installed, name))
     if state.verdict is None:
         raise AssertionError("an accelerator is chosen before any node is started")
     disks.make(directory, state.cluster, node, state.firmware, empty=state.via is not None)
@@ -43,6 +47,7 @@ def power_on(
         accelerator=state.verdict.accelerator,
         seed=state.seeded,
         via=state.via,
+        ends_at_reset=state.via is not None and name not in state.installed,
         snapshot=snapshot,
         fails_after=fails_after,
     )
@@ -50,6 +55,13 @@ def power_on(
     update(nodes={**state.nodes, name: process}, boots={**state.boots, name: offset})
     monitor.wait_ready(process, directory, machine.qmp(name), log)
     set_carrier(directory, name, state.faults)
+
+
+def _was_installed(directory: Path, state: State, name: str) -> bool:
+    """Whether the installer was done in the last power-on."""
+    if state.via is None or name not in state.boots:
+        return False
+    return Follower(directory / f"{name}.log", state.boots[name]).poll().installed
 
 
 def cut_power(directory: Path, state: State, name: str) -> None:

@@ -67,6 +67,8 @@ class State(BaseModel):
     """What joins the install server to the guest segment."""
     server: Process | None = None
     """The install server."""
+    installed: tuple[str, ...] = ()
+    """The nodes whose installer was seen to be done, in a lab that is installed."""
     nodes: dict[str, Process] = {}
     """The QEMU of each node that was started."""
     ports: dict[str, int] = {}

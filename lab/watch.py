@@ -105,6 +105,8 @@ class Watched:
     marks: dict[str, float] = field(default_factory=dict)
     """Seconds from power-on to each stage or step, first time seen."""
     changed: float = 0.0
+    begun: int = 0
+    """When its first QEMU was started, as Process.started."""
     _text: str = ""
 
     def poll(self) -> Row:
@@ -116,9 +118,9 @@ class Watched:
         return Row(self.name, progress, age, age - self.changed)
 
     def age(self) -> float:
-        """Seconds since its QEMU was started."""
+        """Seconds since its power-on; an installer's reset counts as a part of it."""
         ticks = os.sysconf("SC_CLK_TCK")
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.process.started / ticks
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.begun / ticks
 
     def account(self, what: str) -> str:
         """What is wrong with it, and the end of its console."""
@@ -126,11 +128,18 @@ class Watched:
 
 
 def wait(
-    nodes: Sequence[Watched], until: Stage, timeout: float, screen: Display, guard: Callable[[], None]
+    nodes: Sequence[Watched],
+    until: Stage,
+    timeout: float,
+    screen: Display,
+    guard: Callable[[], None],
+    *,
+    power_on: Callable[[str], Process],
 ) -> Mapping[str, Mapping[str, float]]:
     """Wait until every node has come to that stage; by node, seconds from its power-on to each stage and step.
 
-    guard is called at every look, and raises when something else than a node has ended. Raises NotFormedError when a
+    guard is called at every look, and raises when something else than a node has ended. power_on: starts a node anew
+    that has been installed, and ended at the reset that follows. Raises NotFormedError when a
     node fails, panics or ends, or after timeout seconds: naming each node that is not there, where it hangs, and the
     last lines of its console.
     """
@@ -146,7 +155,10 @@ def wait(
                 if row.progress.failure:
                     raise NotFormedError(node.account(f"failed: {row.progress.failure}"), hint=_HINT)
                 if not node.process.alive():
-                    node.poll()
+                    last = node.poll().progress
+                    if last.installed and last.stage is Stage.INSTALLER:
+                        node.process = power_on(node.name)
+                        continue
                     raise NotFormedError(node.account("is off: its QEMU ended"), hint=_HINT)
             if time.monotonic() > deadline:
                 hanging = [
@@ -163,4 +175,4 @@ _HINT = "the nodes go on running: look with `invoke lab.ssh --node N`, stop them
 
 def follow(directory: Path, name: str, process: Process, offset: int) -> Watched:
     """Watch a node from the power-on that begins at that offset of its console log."""
-    return Watched(name, process, Follower(directory / f"{name}.log", offset))
+    return Watched(name, process, Follower(directory / f"{name}.log", offset), begun=process.started)
