@@ -230,3 +230,8 @@ def test_the_install_server_has_a_cable_and_an_address_of_its_own() -> None:
     assert set(network.cables(cluster(), "pxe")) - set(network.cables(cluster())) == {network.SERVER}
     assert network.cables(cluster(), "usb") == network.cables(cluster())
     assert network.server_address(cluster()) not in network.gateway_addresses(cluster())
+
+
+def test_a_machine_that_is_being_installed_ends_at_its_reset_and_no_other() -> None:
+    assert "-no-reboot" in argv(cluster(), via="usb", ends_at_reset=True)
+    assert "-no-reboot" not in argv(cluster(), via="usb")
