@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -39,9 +39,9 @@ class Report:
     log: tuple[str, ...] = ()
 
 
-def last_lines(lines: Sequence[str]) -> tuple[str, ...]:
+def last_lines(lines: Iterable[str]) -> tuple[str, ...]:
     """As much of a log as is told."""
-    return tuple(line[:LINE_LIMIT] for line in lines[-LOG_LINES:])
+    return tuple(line[:LINE_LIMIT] for line in lines)[-LOG_LINES:]
 
 
 class Herald:

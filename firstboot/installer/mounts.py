@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from config.door import run
+from config.errors import CommandError
 
 QUIET = "nosuid,nodev,noexec"
 """Mount options (mount(8)): nothing on it is to run or to be a device."""
@@ -31,7 +32,8 @@ def await_medium(label: str, waiting: Callable[[str], None]) -> Path:
 def looped(file: Path, *, offset: int = 0, read_only: bool = False) -> Iterator[Path]:
     """A file or a disk from that byte on, as a block device."""
     # In an initramfs nothing has loaded it yet; where it is part of the kernel there is nothing to load.
-    run(["modprobe", "loop"], check=False)
+    with contextlib.suppress(CommandError):
+        run(["modprobe", "loop"])
     options = ["--read-only"] if read_only else []
     device = Path(run(["losetup", "--find", "--show", "--offset", str(offset), *options, file]).stdout.strip())
     try:

@@ -11,13 +11,12 @@ import hashlib
 import mmap
 import os
 import tempfile
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO
 
 from config.door import kill_group, stream
-from config.errors import XenpairError
 from config.payload import EDGE, IMAGE, Index, Piece
 from firstboot.errors import ImageError, InstallError
 from firstboot.installer.source import Stream
@@ -35,46 +34,38 @@ def pour(index: Index, image: Stream, target: Target, progress: Callable[[int], 
     InstallError or RefusedError where the source cannot be read, OSError where the disk cannot be written.
     """
     withheld: dict[int, bytes] = {}
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as stack:
         process = stream(["zstd", "-dcq"], talk=True, errors=errors)
         if process.stdin is None or process.stdout is None:
             raise InstallError("zstd was started without its pipes")
-        feeder = _Feeder(index, image, process.stdin)
-        writer = _Writer(target, max(piece.size for piece in index.pieces))
-        try:
-            done = 0
-            for at, length, piece in _stretches(index):
-                if piece is None:
-                    writer.zero(at, length)
-                    continue
-                view = writer.buffer()[:length]
-                if not _fill(process.stdout, view):
-                    raise _ShortError
-                if index.is_withheld(piece):
-                    withheld[at] = bytes(view)
-                    writer.give_back(view)
-                else:
-                    writer.write(at, view)
-                done += length
-                progress(done)
-            writer.finish()
-            if process.stdout.read(1):
-                raise ImageError(f"{IMAGE} unpacks to more than its index says", hint=HINT)
-        except _ShortError:
-            feeder.join()
-            raise feeder.error or ImageError(
-                f"{IMAGE} cannot be unpacked: {_said(errors) or 'zstd ended early'}", hint=HINT
-            ) from None
-        finally:
-            kill_group(process)
-            process.stdout.close()
-            feeder.stop()
-            writer.stop()
+        stack.callback(process.stdout.close)
+        writer = stack.enter_context(_Writer(target, max(piece.size for piece in index.pieces)))
+        reader = ThreadPoolExecutor(1, "reader")
+        # Nobody waits for a source that does not answer.
+        stack.callback(reader.shutdown, wait=False)
+        stack.callback(image.close)
+        stack.callback(kill_group, process)
+        feeding = reader.submit(_feed, index, image, process.stdin)
+        done = 0
+        for at, length, piece in _stretches(index):
+            if piece is None:
+                writer.zero(at, length)
+                continue
+            view = writer.buffer()[:length]
+            if not _fill(process.stdout, view):
+                feeding.result()
+                raise ImageError(f"{IMAGE} cannot be unpacked: {_said(errors) or 'zstd ended early'}", hint=HINT)
+            if index.is_withheld(piece):
+                withheld[at] = bytes(view)
+                writer.give_back(view)
+            else:
+                writer.write(at, view)
+            done += length
+            progress(done)
+        writer.finish()
+        if process.stdout.read(1):
+            raise ImageError(f"{IMAGE} unpacks to more than its index says", hint=HINT)
     return withheld
-
-
-class _ShortError(Exception):
-    """zstd had less to give than the piece has bytes; why, the feeder knows, or zstd has said it."""
 
 
 def _stretches(index: Index) -> Iterator[tuple[int, int, Piece | None]]:
@@ -100,58 +91,38 @@ def _said(errors: IO[bytes]) -> str:
     return " ".join(errors.read(2000).decode(errors="replace").split())
 
 
-class _Feeder(threading.Thread):
-    """Reads frames, proves them, and hands them to zstd; closes its input at the end, or where one is not right."""
+def _feed(index: Index, image: Stream, unpack: IO[bytes]) -> None:
+    """Hand each frame to zstd as soon as it is proven, and end its input at the end, or where one is not right."""
+    buffer = memoryview(bytearray(max(piece.packed_size for piece in index.pieces)))
+    try:
+        for piece in index.pieces:
+            frame = buffer[: piece.packed_size]
+            _read(index, piece, image, frame)
+            _prove(piece, frame)
+            while frame:
+                frame = frame[os.write(unpack.fileno(), frame) :]
+    except BrokenPipeError:
+        # zstd has ended, and says why.
+        pass
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            unpack.close()
 
-    def __init__(self, index: Index, image: Stream, unpack: IO[bytes]) -> None:
-        super().__init__(name="feeder", daemon=True)
-        self._index = index
-        self._image = image
-        self._unpack = unpack
-        self.error: XenpairError | None = None
-        self.start()
 
-    def run(self) -> None:
-        buffer = memoryview(bytearray(max(piece.packed_size for piece in self._index.pieces)))
+def _read(index: Index, piece: Piece, image: Stream, frame: memoryview) -> None:
+    at = 0
+    while at < len(frame):
         try:
-            for piece in self._index.pieces:
-                frame = buffer[: piece.packed_size]
-                self._read(piece, frame)
-                _prove(piece, frame)
-                self._pass_on(frame)
-        except XenpairError as e:
-            self.error = e
-        except BrokenPipeError:
-            # zstd has ended, and says why.
-            pass
+            count = image.readinto(frame[at:])
         except OSError as e:
-            self.error = InstallError(f"{IMAGE} cannot be read: {e.strerror}", hint=HINT)
-        finally:
-            self._image.close()
-            with contextlib.suppress(OSError):
-                self._unpack.close()
-
-    def stop(self) -> None:
-        """zstd is gone already; a source that is waited for is told so."""
-        self.join(1.0)
-        if self.is_alive():
-            self._image.close()
-
-    def _read(self, piece: Piece, frame: memoryview) -> None:
-        at = 0
-        while at < len(frame):
-            count = self._image.readinto(frame[at:])
-            if not count:
-                raise ImageError(
-                    f"{IMAGE} is cut off: it ends at byte {piece.packed_at + at}, in the piece for byte {piece.at} of "
-                    f"the disk, and its index says {self._index.packed_size} bytes",
-                    hint=HINT,
-                )
-            at += count
-
-    def _pass_on(self, frame: memoryview) -> None:
-        while frame:
-            frame = frame[os.write(self._unpack.fileno(), frame) :]
+            raise InstallError(f"{IMAGE} cannot be read at byte {piece.packed_at + at}: {e.strerror}", hint=HINT) from e
+        if not count:
+            raise ImageError(
+                f"{IMAGE} is cut off: it ends at byte {piece.packed_at + at}, in the piece for byte {piece.at} of the "
+                f"disk, and its index says {index.packed_size} bytes",
+                hint=HINT,
+            )
+        at += count
 
 
 def _prove(piece: Piece, frame: memoryview) -> None:
@@ -164,62 +135,47 @@ def _prove(piece: Piece, frame: memoryview) -> None:
         )
 
 
-class _Writer(threading.Thread):
-    """Writes and zeroes in the order in which it is told, from buffers that it lends."""
+class _Writer:
+    """Writes and zeroes in the order in which it is told, in a thread of its own, from buffers that it lends."""
 
     def __init__(self, target: Target, longest: int) -> None:
-        super().__init__(name="writer", daemon=True)
         self._target = target
-        self._free: SimpleQueue[memoryview] = SimpleQueue()
-        for _ in range(BUFFERS):
-            self._free.put(memoryview(mmap.mmap(-1, longest)))
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._error: OSError | None = None
-        self.start()
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._free: deque[memoryview] = deque(memoryview(mmap.mmap(-1, longest)) for _ in range(BUFFERS))
+        self._begun: deque[tuple[Future[None], memoryview | None]] = deque()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
     def buffer(self) -> memoryview:
-        """One that is free, at its full length. Raises OSError where an earlier write has failed."""
-        view = self._free.get()
-        if self._error is not None:
-            raise self._error
-        return view
+        """One that is free. Raises what an earlier write has raised."""
+        while self._begun and (self._begun[0][0].done() or not self._free):
+            self._end_first()
+        return self._free.popleft()
 
     def give_back(self, view: memoryview) -> None:
-        """Of buffer(), or a part of it."""
-        self._free.put(memoryview(view.obj))
+        """A buffer, or the part of it that was used."""
+        self._free.append(memoryview(view.obj))
 
     def write(self, at: int, view: memoryview) -> None:
-        """And give the buffer back then."""
-
-        def work() -> None:
-            try:
-                self._target.write(at, view)
-            finally:
-                self.give_back(view)
-
-        self._work.put(work)
+        """Put a buffer's bytes at that place of the disk, and give it back then."""
+        self._begun.append((self._thread.submit(self._target.write, at, view), view))
 
     def zero(self, at: int, length: int) -> None:
         """Make bytes of the disk zero."""
-        self._work.put(lambda: self._target.zero(at, length))
+        self._begun.append((self._thread.submit(self._target.zero, at, length), None))
 
     def finish(self) -> None:
-        """Return once all of it is on the disk. Raises OSError."""
-        self._work.put(self._target.flush)
-        self.stop()
-        if self._error is not None:
-            raise self._error
+        """Return once all of it is on the disk; raises as buffer() does."""
+        while self._begun:
+            self._end_first()
+        self._target.flush()
 
-    def stop(self) -> None:
-        """What was begun is ended."""
-        self._work.put(None)
-        self.join()
-
-    def run(self) -> None:
-        while (work := self._work.get()) is not None:
-            if self._error is None:
-                try:
-                    work()
-                except OSError as e:
-                    self._error = e
-                    self._free.put(memoryview(b""))
+    def _end_first(self) -> None:
+        work, view = self._begun.popleft()
+        work.result()
+        if view is not None:
+            self.give_back(view)

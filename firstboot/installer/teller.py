@@ -23,23 +23,22 @@ State = Literal["running", "waiting", "failed", "done"]
 
 
 class Consoles:
-    """Where people look: each device that the kernel takes for its console. One that refuses is passed over."""
+    """Where people look and type: devices, or else where it was started. One that refuses is passed over."""
 
     def __init__(self, devices: Sequence[Path] = ()) -> None:
-        self._fds: list[int] = []
+        fds = []
         for device in devices:
             with contextlib.suppress(OSError):
-                self._fds.append(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-        self._outputs = self._fds or [sys.stdout.fileno()]
-        self._inputs = self._fds or [sys.stdin.fileno()]
+                fds.append(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        self._outputs = fds or [sys.stdout.fileno()]
+        self._inputs = fds or [sys.stdin.fileno()]
 
     @classmethod
     def of_kernel(cls) -> Consoles:
-        """Of a machine that boots; started by hand, it speaks where it was started."""
+        """All that the kernel of a machine that boots takes for its consoles; started by hand, none of them."""
         if os.getpid() != 1:
             return cls()
-        names = Path("/sys/class/tty/console/active").read_text().split()
-        return cls([Path("/dev", name) for name in names])
+        return cls([Path("/dev", name) for name in Path("/sys/class/tty/console/active").read_text().split()])
 
     def say(self, text: str) -> None:
         """Whole lines."""
