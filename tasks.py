@@ -237,6 +237,31 @@ def lab_up(
     return command.up(lab, Path(config), Path(out), firmware)
 
 
+@task(
+    help={
+        **LAB_HELP,
+        "via": "usb, cd or pxe",
+        "config": "the cluster's config",
+        "out": "what `invoke build-image --formats iso,netboot` has made",
+        "firmware": "bios or uefi",
+    }
+)
+@speaks
+def lab_install(
+    context: Context,  # noqa: ARG001
+    via: str,
+    *,
+    lab: str = "install",
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+    firmware: str = "bios",
+) -> int:
+    """Start two empty servers, and wait until they are installed and the pair is formed; then print its status."""
+    from lab import command
+
+    return command.install(lab, Path(config), Path(out), firmware, via)
+
+
 @task(help={**LAB_HELP, "orderly": "press the power buttons first and wait"})
 @speaks
 def lab_down(context: Context, lab: str = "default", orderly: bool = False) -> None:  # noqa: ARG001
@@ -336,6 +361,7 @@ namespace = Collection(check_config, plan_capacity, build_image, write_usb, serv
 namespace.add_collection(
     Collection(
         up=lab_up,
+        install=lab_install,
         down=lab_down,
         reset=lab_reset,
         ssh=lab_ssh,

@@ -33,8 +33,10 @@ OUTSIDE = (f"{LOADERS}/{loaders.HYBRID}", f"{LOADERS}/{loaders.EFI}")
 _ELTORITO = f"/boot/grub/{loaders.ELTORITO}"
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _BASIC_DATA = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
-_APPLICATION = slice(32768 + 574, 32768 + 702)
-"""Application identifier in the primary volume descriptor (ECMA-119, 8.4.20)."""
+_BLOCK = 2048
+_BLOCKS = slice(16 * _BLOCK + 80, 16 * _BLOCK + 84)
+_APPLICATION = slice(16 * _BLOCK + 574, 16 * _BLOCK + 702)
+"""Volume space size, and application identifier, in the primary volume descriptor (ECMA-119, 8.4.8 and 8.4.20)."""
 _TIMEOUT = 1800.0
 
 
@@ -90,8 +92,9 @@ def _is_current(image: Path, key: str) -> bool:
     if not image.is_file() or image.stat().st_mode & 0o777 != 0o600:
         return False
     with image.open("rb") as f:
-        descriptor = os.pread(f.fileno(), _APPLICATION.stop, 0)
-    return descriptor[_APPLICATION].decode(errors="replace").strip() == _application(key)
+        descriptor, size = os.pread(f.fileno(), _APPLICATION.stop, 0), os.fstat(f.fileno()).st_size
+    whole = int.from_bytes(descriptor[_BLOCKS], "little") * _BLOCK == size
+    return whole and descriptor[_APPLICATION].decode(errors="replace").strip() == _application(key)
 
 
 def _application(key: str) -> str:
@@ -108,6 +111,7 @@ def _argv(medium: Medium, key: str, menu: Path, image: Path) -> list[str | Path]
     hybrid, efi = (medium.out / name for name in OUTSIDE)
     return [
         *("xorriso", "-as", "mkisofs", "-quiet", "-o", image),
+        *("--set_all_file_dates", f"={medium.made.medium_date}"),
         *("-V", LABEL, "-A", _application(key), "-r", "-iso-level", "3", "-graft-points"),
         *("--grub2-mbr", hybrid, "-partition_offset", "16", "--mbr-force-bootable"),
         *("-append_partition", "2", _ESP, efi, "-appended_part_as_gpt"),

@@ -46,8 +46,11 @@ def cache_file() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xenpair" / "accelerator.json"
 
 
-def choose(image: Path, memory: int, *, cache: Path, kvm: Path = KVM) -> Verdict:
-    """The accelerator for this host: remembered, or found by booting image with that many bytes of memory."""
+def choose(image: Path | None, memory: int, *, cache: Path, kvm: Path = KVM) -> Verdict:
+    """The accelerator for this host: remembered, or found by booting image with that many bytes of memory.
+
+    Without an image nothing is tried: then it is what is remembered, or emulation.
+    """
     host = _host()
     if (fault := _refuses(kvm)) is not None:
         return Verdict(host=host, accelerator="tcg", reason=fault)
@@ -55,6 +58,10 @@ def choose(image: Path, memory: int, *, cache: Path, kvm: Path = KVM) -> Verdict
         remembered = Verdict.model_validate_json(cache.read_text())
         if remembered.host == host:
             return remembered
+    if image is None:
+        return Verdict(
+            host=host, accelerator="tcg", reason="KVM was never tried on this host; `invoke lab.up` does that"
+        )
     started = time.monotonic()
     fault = _boot(image, memory)
     seconds = time.monotonic() - started

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from lab.bmc_view import Mode
 from lab.errors import LabError
-from lab.machine import Firmware
-from lab.pair import Lab, directory
+from lab.media import Firmware
+from lab.origin import Origin
+from lab.pair import INSTALL_TIMEOUT, Lab, directory
 from lab.switch import Segment
 
 
@@ -40,15 +41,27 @@ def bmc_mode(name: str) -> Mode:
 
 def up(name: str, config: Path, out: Path, firmware: str) -> int:
     """Make the lab if there is none, start it, wait until the pair is formed, and print its status; the exit code."""
-    known: tuple[Firmware, ...] = get_args(Firmware)
-    if firmware not in known:
-        raise LabError(f"there is no firmware {firmware!r}", hint=f"it is one of {', '.join(known)}")
     image = out / "xenpair.qcow2"
     if not image.exists():
         raise LabError(f"{image} is not there", hint="`invoke build-image` makes it")
-    lab = Lab.prepare(directory(name), config, image, firmware=firmware)
+    lab = Lab.prepare(directory(name), config, image, firmware=_firmware(firmware))
     lab.up()
     return show_status(lab, json=False)
+
+
+def install(name: str, config: Path, out: Path, firmware: str, via: str) -> int:
+    """The same from empty disks, installed by the way that via names."""
+    lab = Lab.prepare(directory(name), config, Origin.read(via, out), firmware=_firmware(firmware))
+    lab.up(timeout=INSTALL_TIMEOUT)
+    return show_status(lab, json=False)
+
+
+def _firmware(name: str) -> Firmware:
+    known: tuple[Firmware, ...] = get_args(Firmware)
+    for firmware in known:
+        if firmware == name:
+            return firmware
+    raise LabError(f"there is no firmware {name!r}", hint=f"it is one of {', '.join(known)}")
 
 
 def show_status(lab: Lab, *, json: bool) -> int:

@@ -1,7 +1,8 @@
 """Reading a node's serial console: from the bytes of its log to where its boot stands.
 
 A node reports each step of its first boot as one console line, `xenpair: [I/N] STEP: STATE`, and at the very end
-`xenpair: formed`. What comes before the first of those is read off the boot messages of GRUB, Xen, Linux and systemd.
+`xenpair: formed`. So does the installer, as `xenpair install: ...`, and says `installed` before it reboots. What comes
+before the first of those is read off the boot messages of GRUB, Xen, Linux and systemd.
 """
 
 from __future__ import annotations
@@ -21,21 +22,25 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
     r"|[\x00-\x08\x0b-\x1f\x7f]"
 )
-_STEP = re.compile(r"xenpair: \[(\d+)/(\d+)\] ([^:]+): (begin|done|resumed|waiting|failed)(?:: (.*))?")
+_STEP = re.compile(
+    r"xenpair( install)?: \[(\d+)/(\d+)\] ([^:]+): (begin|running|done|resumed|waiting|failed)(?:: (.*))?"
+)
+_INSTALLED = re.compile(r"xenpair install: installed\b")
 _FORMED = re.compile(r"xenpair: formed\b")
 
 
 class Stage(IntEnum):
-    """How far a boot has come. The order is that of a boot."""
+    """How far a boot has come, in the order of a boot. An empty machine is installed before it boots Xen."""
 
     FIRMWARE = 0
     GRUB = 1
-    XEN = 2
-    LINUX = 3
-    SYSTEMD = 4
-    LOGIN = 5
-    STEPS = 6
-    FORMED = 7
+    INSTALLER = 2
+    XEN = 3
+    LINUX = 4
+    SYSTEMD = 5
+    LOGIN = 6
+    STEPS = 7
+    FORMED = 8
 
     @property
     def title(self) -> str:
@@ -47,7 +52,7 @@ _SIGNS = (
     (Stage.GRUB, re.compile(r"GNU GRUB")),
     (Stage.XEN, re.compile(r"^\(XEN\) Xen version \d|^ *Xen \d+\.\d+")),
     (Stage.LINUX, re.compile(r"\] Linux version \d")),
-    (Stage.SYSTEMD, re.compile(r"systemd\[1\]: |^ *Welcome to ")),
+    (Stage.SYSTEMD, re.compile(r"systemd\[1\]: |^ *Welcome to (?!GRUB)")),
     (Stage.LOGIN, re.compile(r"(?:^|\s)\S+ login:(?: |$)")),
 )
 _BANNERS = (Stage.GRUB, Stage.XEN, Stage.LINUX)
@@ -63,7 +68,7 @@ _SPINNER = re.compile(r"^\[[ *]+\] ")
 
 @dataclass(frozen=True)
 class Step:
-    """A step of first boot, as the node last told it."""
+    """A step of the installer or of first boot, as the node last told it."""
 
     number: int
     of: int
@@ -81,8 +86,10 @@ class Progress:
 
     stage: Stage = Stage.FIRMWARE
     step: Step | None = None
+    installed: bool = False
+    """The installer is done; the boot that follows belongs to it."""
     reboots: int = 0
-    """Boots that began after the first one."""
+    """Boots that began after the first one, other than that."""
     failure: str = ""
     """Why this boot will not end well: a failed step, or what a panic said."""
 
@@ -96,25 +103,38 @@ class Progress:
         """One line for a person."""
         if self.failure:
             return self.failure
-        return str(self.step) if self.stage is Stage.STEPS and self.step else self.stage.title
+        if self.installed and self.stage is Stage.INSTALLER:
+            return "installed"
+        if self.stage not in (Stage.INSTALLER, Stage.STEPS) or self.step is None:
+            return self.stage.title
+        # How far a step is changes all the time, and is nothing new.
+        return str(replace(self.step, text="") if self.step.state == "running" else self.step)
 
 
 def advance(progress: Progress, line: str) -> Progress:
     """What a clean console line changes."""
     if match := _STEP.search(line):
-        number, of, name, state, text = match.groups()
+        installer, number, of, name, state, text = match.groups()
         step = Step(int(number), int(of), name, state, (text or "").rstrip())
-        return replace(progress, stage=Stage.STEPS, step=step, failure=str(step) if state == "failed" else "")
+        stage = Stage.INSTALLER if installer else Stage.STEPS
+        return replace(progress, stage=stage, step=step, failure=str(step) if state == "failed" else "")
+    if _INSTALLED.search(line):
+        return replace(progress, stage=Stage.INSTALLER, step=None, installed=True)
     if _FORMED.search(line):
         return replace(progress, stage=Stage.FORMED, failure="")
     if match := _FATAL.search(line):
         return progress if progress.failure else replace(progress, failure=match[0].strip())
-    for stage, sign in _SIGNS:
-        if sign.search(line):
-            if stage in _BANNERS and progress.stage > stage:
-                return Progress(stage, reboots=progress.reboots + 1)
-            return replace(progress, stage=max(stage, progress.stage))
-    return progress
+    reached = next((stage for stage, sign in _SIGNS if sign.search(line)), None)
+    return progress if reached is None else _reached(progress, reached)
+
+
+def _reached(progress: Progress, stage: Stage) -> Progress:
+    if stage is Stage.LINUX and progress.stage < Stage.XEN:
+        # The installer's, which boots without Xen.
+        return progress
+    if stage in _BANNERS and progress.stage > stage:
+        return Progress(stage, reboots=progress.reboots + (not progress.installed))
+    return replace(progress, stage=max(stage, progress.stage))
 
 
 def clean(line: str) -> str:

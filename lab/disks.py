@@ -14,7 +14,8 @@ from config.door import run
 from config.model import Cluster, Node, format_size
 from lab import machine
 from lab.errors import LabError
-from lab.machine import OVMF_CODE, OVMF_VARS, Firmware, disk, disk_file
+from lab.machine import OVMF_CODE, OVMF_VARS, disk, disk_file
+from lab.media import Firmware
 
 BASE = "base.qcow2"
 _TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh-keygen": "openssh-client"}
@@ -27,13 +28,17 @@ class ImageInfo(BaseModel):
     format: str
 
 
-def check(image: Path, firmware: Firmware) -> None:
+def check_tools(firmware: Firmware) -> None:
     """Whether everything that the lab needs of this host is there. Raises LabError."""
     for tool, package in _TOOLS.items():
         if shutil.which(tool) is None:
             raise LabError(f"{tool} is not installed", hint=f"apt-get install {package}")
     if firmware == "uefi" and not (OVMF_CODE.exists() and OVMF_VARS.exists()):
         raise LabError(f"{OVMF_CODE} is not there", hint="apt-get install ovmf")
+
+
+def check(image: Path) -> None:
+    """Whether that is an image that the lab can boot. Raises LabError."""
     if not image.is_file():
         raise LabError(f"there is no image {image}", hint="`invoke build-image` builds it")
     if (found := info(image).format) != "qcow2":
@@ -46,16 +51,21 @@ def info(image: Path) -> ImageInfo:
 
 
 def adopt(image: Path, directory: Path) -> None:
-    """Keep the image in the lab, as it is now: a later build replaces the file under its name, not under ours."""
-    part = directory / f"{BASE}.part"
+    """Keep the image in the lab."""
+    keep(image, directory / BASE)
+
+
+def keep(file: Path, target: Path) -> None:
+    """Keep a file as it is now: a later build replaces it under its name, not under ours."""
+    part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:
-        os.link(image.resolve(), part)
+        os.link(file.resolve(), part)
     except OSError as e:
         if e.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
             raise
-        run(["cp", "--reflink=auto", "--sparse=always", image, part], timeout=None)
-    part.rename(directory / BASE)
+        run(["cp", "--reflink=auto", "--sparse=always", file, part], timeout=None)
+    part.rename(target)
 
 
 def same(image: Path, directory: Path) -> bool:
@@ -64,16 +74,10 @@ def same(image: Path, directory: Path) -> bool:
     return image.is_file() and (image.samefile(base) or filecmp.cmp(image, base, shallow=False))
 
 
-def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> None:
-    """Make what is missing of a node's disks: an overlay over the image, blank disks, UEFI variables."""
-    image, system = info(directory / BASE), disk(cluster, node, "system")
-    if image.virtual_size > system.size:
-        raise LabError(
-            f"the image has {format_size(image.virtual_size)}, and {node.name}'s system disk would have "
-            f"{format_size(system.size)}",
-            hint="raise max_size of its disk rule",
-        )
-    over = ["-b", BASE, "-F", "qcow2"]
+def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware, *, empty: bool = False) -> None:
+    """Make what is missing of a node's disks: an overlay over the image (or blank), a blank one, UEFI variables."""
+    system = disk(cluster, node, "system", empty=empty)
+    over = [] if empty else _over(directory, node, system.size)
     _create(directory, disk_file(node.name, "system"), ["create", "-f", "qcow2", *over], str(system.size))
     for blank in machine.disks(cluster, node)[1:]:
         file = disk_file(node.name, blank.purpose, blank.half)
@@ -81,6 +85,16 @@ def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware) -> N
     if firmware == "uefi":
         copy = ["convert", "-f", "raw", "-O", "qcow2", str(OVMF_VARS)]
         _create(directory, disk_file(node.name, "vars"), copy)
+
+
+def _over(directory: Path, node: Node, size: int) -> list[str]:
+    if (image := info(directory / BASE)).virtual_size > size:
+        raise LabError(
+            f"the image has {format_size(image.virtual_size)}, and {node.name}'s system disk would have "
+            f"{format_size(size)}",
+            hint="raise max_size of its disk rule",
+        )
+    return ["-b", BASE, "-F", "qcow2"]
 
 
 def discard(directory: Path, name: str) -> None:

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 from config.model import Cluster, DiskRule, Node, format_size
+from lab import media
 from lab.errors import LabError
+from lab.media import Firmware, Via
 from lab.network import netdev, node_cables
 
-Firmware = Literal["bios", "uefi"]
 Accelerator = Literal["kvm", "tcg"]
 Purpose = Literal["system", "backing"]
 Half = Literal["", "-b"]
 """What the name of a disk's file ends with: the second one of a mirrored pair has a file of its own."""
 
 SYSTEM_SIZE = 4 << 30
+EMPTY_SYSTEM_SIZE = 6 << 30
+"""Of a system disk that is installed: larger than the image, which grows on it."""
 BACKING_SIZE = 4 << 30
 SERIAL_LIMIT = 20
 """Bytes of a virtio-blk serial: VIRTIO_BLK_ID_BYTES, virtio 1.2, 5.2.6."""
@@ -56,8 +59,10 @@ def disks(cluster: Cluster, node: Node) -> tuple[Disk, ...]:
     return (*alone, *(disk(cluster, node, purpose, "-b") for purpose in pairs))
 
 
-def disk(cluster: Cluster, node: Node, purpose: Purpose, half: Half = "") -> Disk:
+def disk(cluster: Cluster, node: Node, purpose: Purpose, half: Half = "", *, empty: bool = False) -> Disk:
     """The disk that the config's rule for that purpose matches on that node; half: which one of two.
+
+    empty: a system disk that is to be installed.
 
     Raises LabError for a rule that no virtio disk can satisfy.
     """
@@ -79,11 +84,11 @@ def disk(cluster: Cluster, node: Node, purpose: Purpose, half: Half = "") -> Dis
             f"{where} leads to the serial {serial!r}, which is longer than a virtio disk's {SERIAL_LIMIT} bytes",
             hint="for the lab, use a shorter serial or node name",
         )
-    return Disk(purpose, serial, _size(rule, purpose), half)
+    return Disk(purpose, serial, _size(rule, purpose, empty=empty), half)
 
 
-def _size(rule: DiskRule, purpose: Purpose) -> int:
-    size = SYSTEM_SIZE if purpose == "system" else BACKING_SIZE
+def _size(rule: DiskRule, purpose: Purpose, *, empty: bool) -> int:
+    size = {"system": EMPTY_SYSTEM_SIZE if empty else SYSTEM_SIZE, "backing": BACKING_SIZE}[purpose]
     size = max(size, rule.min_size or 0) if purpose == "system" else rule.min_size or size
     return min(size, rule.max_size or size)
 
@@ -120,12 +125,14 @@ def argv(
     firmware: Firmware,
     accelerator: Accelerator,
     seed: bool,
+    via: Via | None = None,
     snapshot: str | None = None,
     fails_after: int | None = None,
 ) -> list[str]:
     """QEMU's command line for one node. File names are relative to the lab's directory, where QEMU is to be started.
 
-    snapshot: start from it, paused, instead of booting. fails_after: writes after which the backing disk fails.
+    via: what it is installed from, which stays plugged in. snapshot: start from it, paused, instead of booting.
+    fails_after: writes after which the backing disk fails.
     """
     name = node.name
     guest, server = node_cables(name)
@@ -140,12 +147,13 @@ def argv(
         *("-chardev", f"socket,id=console,path={name}.console,server=on,wait=off,logfile={name}.log,logappend=on"),
         *("-serial", "chardev:console"),
         *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
-        *_disk(disk(cluster, node, "system"), disk_file(name, "system"), boot=True),
+        *_disk(disk(cluster, node, "system"), disk_file(name, "system"), order=media.boot_order(via, firmware)[0]),
         *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), fails_after=fails_after),
         *(word for one in disks(cluster, node)[2:] for word in _disk(one, disk_file(name, one.purpose, one.half))),
         *(_seed() if seed else ()),
+        *(media.argv(via, firmware) if via else ()),
         *("-netdev", netdev(guest, "net-guest")),
-        *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},romfile="),
+        *("-device", f"virtio-net-pci,id=guest,netdev=net-guest,mac={node.nics.guest},{media.card(via, firmware)}"),
         *("-netdev", netdev(server, "net-cluster")),
         *("-device", f"virtio-net-pci,id=cluster,netdev=net-cluster,mac={node.nics.cluster},romfile="),
         # Host keys are made at first boot: without this, first boot waits for entropy.
@@ -180,7 +188,7 @@ def _firmware(name: str, firmware: Firmware) -> list[str]:
     ]
 
 
-def _disk(wanted: Disk, file: str, *, boot: bool = False, fails_after: int | None = None) -> list[str]:
+def _disk(wanted: Disk, file: str, *, order: int | None = None, fails_after: int | None = None) -> list[str]:
     # cache=unsafe leaves out fdatasync on the host and nothing else: at a guest's flush QEMU still writes its cached
     # qcow2 tables to the host's page cache, in order, and that outlives a SIGKILL of QEMU. So a power cut in the lab
     # loses what a real one loses, the unflushed; only a crash of the host can tear a lab's disks.
@@ -189,7 +197,7 @@ def _disk(wanted: Disk, file: str, *, boot: bool = False, fails_after: int | Non
     drive = f"if=none,id={name},{source},cache=unsafe,discard=unmap"
     serial = wanted.serial.replace(",", ",,")
     device = f"virtio-blk-pci,id=disk-{name},drive={name},serial={serial}"
-    return ["-drive", drive, "-device", device + (",bootindex=0" if boot else "")]
+    return ["-drive", drive, "-device", device + ("" if order is None else f",bootindex={order}")]
 
 
 def _failing(file: str, writes: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from config.model import Cluster
 from lab.errors import LabError, StartError
+from lab.media import Via
 from lab.monitor import short_path
 from lab.process import Process
 from lab.switch import CONTROL, Cable, Faults, Reply
@@ -22,6 +23,8 @@ from lab.switch import CONTROL, Cable, Faults, Reply
 # No host name is spelled in capitals, so no node can be called that.
 GATEWAY = Cable("guest", "HOST")
 BMCS = Cable("guest", "BMC")
+SERVER = Cable("guest", "SERVER")
+"""Of the server that installs, where there is one."""
 
 
 def node_cables(name: str) -> tuple[Cable, Cable]:
@@ -29,9 +32,13 @@ def node_cables(name: str) -> tuple[Cable, Cable]:
     return Cable("guest", name), Cable("cluster", name)
 
 
-def cables(cluster: Cluster) -> list[Cable]:
+def cables(cluster: Cluster, via: Via | None = None) -> list[Cable]:
     """All cables of the lab."""
-    shared = [GATEWAY, BMCS] if any(node.bmc for node in cluster.nodes) else [GATEWAY]
+    shared = [
+        GATEWAY,
+        *([BMCS] if any(node.bmc for node in cluster.nodes) else []),
+        *([SERVER] if via == "pxe" else []),
+    ]
     return [cable for node in cluster.nodes for cable in node_cables(node.name)] + shared
 
 
@@ -49,6 +56,16 @@ def gateway_addresses(cluster: Cluster) -> tuple[IPv4Address, IPv4Address]:
     The gateway that the config names, where it is on that network, so that the nodes' default route leads there;
     otherwise addresses from the network's upper end that nobody has.
     """
+    own, dns = _free_addresses(cluster, 2)
+    return own, dns
+
+
+def server_address(cluster: Cluster) -> IPv4Address:
+    """The install server's address on the guest network: one that the gateway leaves. Raises LabError."""
+    return _free_addresses(cluster, 3)[2]
+
+
+def _free_addresses(cluster: Cluster, wanted: int) -> list[IPv4Address]:
     network = cluster.nodes[0].addresses.guest.network
     taken = {node.addresses.guest.ip for node in cluster.nodes}
     taken |= {node.bmc.address for node in cluster.nodes if node.bmc}
@@ -57,12 +74,12 @@ def gateway_addresses(cluster: Cluster) -> tuple[IPv4Address, IPv4Address]:
     free = [address for address in candidates if address not in taken]
     if (named := cluster.network.gateway) is not None and named in network:
         free = [named, *(address for address in free if address != named)]
-    if len(free) < 2:
+    if len(free) < wanted:
         raise LabError(
             f"the guest network {network} has no room for the lab's gateway",
-            hint="leave two addresses of it free: nodes[].addresses.guest with a shorter prefix",
+            hint=f"leave {wanted} addresses of it free: nodes[].addresses.guest with a shorter prefix",
         )
-    return free[0], free[1]
+    return free[:wanted]
 
 
 def gateway_argv(cluster: Cluster, ports: Mapping[str, int], *, qmp: str) -> list[str]:

@@ -22,12 +22,28 @@ from config.door import Output, run
 from config.errors import XenpairError
 from config.model import Cluster, Node
 from images import seed
-from lab import accelerator, bmc, bmc_orders, disks, machine, monitor, network, segments, servers, snapshots, ssh, watch
+from lab import (
+    accelerator,
+    bmc,
+    bmc_orders,
+    disks,
+    machine,
+    monitor,
+    netserver,
+    network,
+    origin,
+    segments,
+    servers,
+    snapshots,
+    ssh,
+    watch,
+)
 from lab.bmc_orders import Order
 from lab.bmc_view import Mode
 from lab.console import Stage
 from lab.errors import InterruptedWaitError, LabError, NoLabError
-from lab.machine import Firmware
+from lab.media import Firmware
+from lab.origin import Image
 from lab.process import SOURCES, Process
 from lab.report import LabStatus
 from lab.state import LOCK, STATE, State, load, locked, save
@@ -39,6 +55,8 @@ log = logging.getLogger("lab.pair")
 PROJECT = SOURCES
 FORM_TIMEOUT = 900.0
 """Seconds for a pair to form: several times what it takes under TCG on two cores."""
+INSTALL_TIMEOUT = 1800.0
+"""The same, with an installation before it."""
 SHUTDOWN_LIMIT = 180.0
 """Seconds for an orderly shutdown of a dom0 under TCG."""
 
@@ -63,7 +81,7 @@ class Lab:
         cls,
         directory: Path,
         cluster: Cluster,
-        image: Path,
+        image: Image,
         *,
         firmware: Firmware = "bios",
         config_file: Path | None = None,
@@ -71,10 +89,13 @@ class Lab:
     ) -> Self:
         """Make a lab, with nothing started yet; with a config file, its nodes get a seed medium with it.
 
+        image: what is on the nodes' disks, or what they are installed from, which takes a config file.
+
         Raises LabError when the directory already holds something else or the lab cannot be what the config describes.
         """
         machine.check(cluster)
-        disks.check(image, firmware)
+        disks.check_tools(firmware)
+        origin.check(image)
         passwords = bmc.passwords(cluster, secrets.parse(secrets_yaml.encode(), "secrets")) if secrets_yaml else {}
         bmc.check(cluster, passwords)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,8 +107,8 @@ class Lab:
             if config_file is not None:
                 seed.write_seed(config_file, secrets_yaml, directory / machine.SEED, authorized_keys=key + "\n")
             bmc.adopt(directory, passwords)
-            disks.adopt(image, directory)
-            save(directory, State(cluster=cluster, firmware=firmware, seeded=config_file is not None))
+            state = State(cluster=cluster, firmware=firmware, seeded=config_file is not None)
+            save(directory, origin.adopt(image, state, directory, config_file, secrets_yaml))
         return cls(directory)
 
     @classmethod
@@ -95,7 +116,7 @@ class Lab:
         cls,
         directory: Path,
         config_file: Path,
-        image: Path,
+        image: Image,
         *,
         firmware: Firmware = "bios",
         secrets_dir: Path | None = None,
@@ -115,7 +136,7 @@ class Lab:
             what
             for what, same in (
                 ("config", state.cluster.config_hash() == cluster.config_hash()),
-                ("image", disks.same(image, directory)),
+                ("image", origin.same(image, directory, state)),
                 ("firmware", state.firmware == firmware),
             )
             if not same
@@ -226,6 +247,7 @@ class Lab:
             others = [process for process in (state.gateway, state.switch) if process is not None]
             for process in [*running.values(), *others]:
                 process.terminate()
+            netserver.stop(state, self.directory, self._update)
             self._update(nodes={}, ports={}, gateway=None, switch=None)
 
     def renew(self, name: str) -> None:
@@ -236,6 +258,9 @@ class Lab:
             if name in state.nodes and state.nodes[name].alive():
                 raise LabError(f"{name} runs", hint=f"`invoke lab.kill --node {name}` first")
             disks.discard(self.directory, node.name)
+            if state.server is not None:
+                # The next one hands out secrets again.
+                state.server.terminate()
             ssh.forget(self.directory, node.name)
 
     def swap_backing_disks(self) -> None:
@@ -379,7 +404,8 @@ class Lab:
             machine.check_memory(state.cluster, disks.available_memory())
         segments.start(self.directory, self._update)
         if state.verdict is None:
-            image, memory = self.directory / disks.BASE, max(node.memory for node in state.cluster.nodes)
+            image = None if state.via else self.directory / disks.BASE
+            memory = max(node.memory for node in state.cluster.nodes)
             verdict = accelerator.choose(image, memory, cache=accelerator.cache_file())
             self._update(verdict=verdict)
         for node in nodes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.model import Cluster
-from lab import bmc, monitor, network, ssh
+from lab import bmc, monitor, netserver, network, ssh
 from lab.errors import StartError
 from lab.process import Process
 from lab.state import State, load
@@ -23,13 +23,15 @@ def start(directory: Path, update: Update) -> None:
     state = load(directory)
     if state.switch is None or not state.switch.alive():
         log = directory / "switch.err"
-        cables = map(str, network.cables(state.cluster))
+        cables = map(str, network.cables(state.cluster, state.via))
         process = Process.spawn_module("lab.switch", *cables, cwd=directory, log=log)
         state = update(switch=process)
         network.wait_ready(process, directory, log)
         network.control(directory, Faults(faults=state.faults))
     if state.gateway is None or not state.gateway.alive():
         _start_gateway(directory, state.cluster, update)
+    if state.via == "pxe":
+        netserver.start(directory, load(directory), update)
     bmc.start(directory, load(directory), lambda bmcs: update(bmcs=bmcs))
 
 

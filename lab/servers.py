@@ -33,7 +33,7 @@ def power_on(
         return
     if state.verdict is None:
         raise AssertionError("an accelerator is chosen before any node is started")
-    disks.make(directory, state.cluster, node, state.firmware)
+    disks.make(directory, state.cluster, node, state.firmware, empty=state.via is not None)
     console, log = directory / f"{name}.log", directory / f"{name}.err"
     offset = console.stat().st_size if console.exists() else 0
     argv = machine.argv(
@@ -42,6 +42,7 @@ def power_on(
         firmware=state.firmware,
         accelerator=state.verdict.accelerator,
         seed=state.seeded,
+        via=state.via,
         snapshot=snapshot,
         fails_after=fails_after,
     )

@@ -14,7 +14,7 @@ from config.model import Cluster
 from lab.accelerator import Verdict
 from lab.bmc_view import Mode
 from lab.errors import LabError, NoLabError
-from lab.machine import Firmware
+from lab.media import Firmware, Via
 from lab.process import Process
 from lab.switch import Fault
 
@@ -55,10 +55,18 @@ class State(BaseModel):
     firmware: Firmware
     seeded: bool
     """Whether the nodes get a seed medium."""
+    via: Via | None = None
+    """What their empty disks are installed from; None where they begin with the image."""
+    origin: str = ""
+    """Key of the build that is installed."""
     verdict: Verdict | None = None
     """The accelerator, once one was chosen."""
     switch: Process | None = None
     gateway: Process | None = None
+    uplink: Process | None = None
+    """What joins the install server to the guest segment."""
+    server: Process | None = None
+    """The install server."""
     nodes: dict[str, Process] = {}
     """The QEMU of each node that was started."""
     ports: dict[str, int] = {}

@@ -46,7 +46,8 @@ def _node(directory: Path, state: State, name: str, ask: Ask) -> NodeStatus:
         return NodeStatus(name=name, running=False, console="", ssh_port=None, problem="off")
     progress = Follower(directory / f"{name}.log", state.boots[name]).poll()
     status = NodeStatus(name=name, running=True, console=progress.text, ssh_port=state.ports.get(name))
-    problem = "booting" if progress.stage < Stage.SYSTEMD else out_of_reach(state, name)
+    starting = "being installed" if progress.stage is Stage.INSTALLER else "booting"
+    problem = starting if progress.stage < Stage.SYSTEMD else out_of_reach(state, name)
     if problem is not None:
         return status.model_copy(update={"problem": problem})
     try:

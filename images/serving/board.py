@@ -112,7 +112,8 @@ class Board:
         if place is None:
             if not self.window.is_open:
                 return "the window of this installation server has closed"
-            self._stranger(machine, lambda known: known.seen(self.clock()))
+            if not self._stranger(machine, lambda known: known.seen(self.clock())):
+                self.note(f"a machine that no config names asks for something to boot; seen: {machine}")
             return ""
         record = self.record(place)
         if record.is_settled:
@@ -220,8 +221,9 @@ class Board:
         before = self.record(place)
         after = before.told(report, self.clock())
         self._move(place, after)
-        if (before.step, before.state, before.text) != (after.step, after.state, after.text) and after.percent is None:
-            self.note(f"{place}: {after.step or after.stage}: {after.state}{': ' + after.text if after.text else ''}")
+        news = (before.step, before.state, before.text) != (after.step, after.state, after.text)
+        if news and after.step and after.percent is None:
+            self.note(": ".join(part for part in (str(place), after.step, after.state, after.text) if part))
 
     def _move(self, place: Place, after: Record) -> None:
         before = self.record(place)
@@ -230,15 +232,14 @@ class Board:
             self.note(f"{place}: {after.stage}")
         self.changed()
 
-    def _stranger(self, machine: Machine, change: Callable[[Record], Record]) -> None:
-        """Change what is known of a stranger, which becomes the last heard one."""
+    def _stranger(self, machine: Machine, change: Callable[[Record], Record]) -> bool:
+        """Change what is known of a stranger, which becomes the last heard one. Whether it was known before."""
         same = [known for known in self.strangers if _overlap(known, machine)]
         others = [known for known in self.strangers if not _overlap(known, machine)]
         before = same[-1] if same else Record(machine=machine)
-        if not same:
-            self.note(f"a machine that no config names has asked for something to boot; seen: {machine}")
         self.strangers = [*others[-STRANGERS + 1 :], change(before)]
         self.changed()
+        return bool(same)
 
     def summary(self) -> str:
         """Of the window, for the terminal."""

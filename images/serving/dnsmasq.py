@@ -115,8 +115,10 @@ def running(plan: Plan, tree: Path) -> Iterator[Dnsmasq]:
         try:
             with os.fdopen(errors, "wb") as theirs:
                 process = stream(argv(config), errors=theirs)
-            yield Dnsmasq(process, os.fdopen(log, "rb", closefd=False))
-            kill_group(process)
+            try:
+                yield Dnsmasq(process, os.fdopen(log, "rb", closefd=False))
+            finally:
+                kill_group(process)
         finally:
             os.close(log)
 

@@ -95,7 +95,7 @@ def recognised(offers: Sequence[Offer], machine: Machine) -> tuple[Offer, Node]:
     if len(found) == 1:
         return found[0]
     names = " and ".join(f"{offer.name}/{node.name}" for offer, node in found)
-    what = f"is {names} at once" if found else "matches no node of " + " or ".join(str(o.source) for o in offers)
+    what = f"is {names} at once" if found else "matches no node of " + " or ".join(offer.name for offer in offers)
     raise RefusalError(
         404,
         f"this machine {what}; seen: {machine}",

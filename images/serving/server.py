@@ -43,9 +43,13 @@ class Server:
     address: IPv4Interface
     board: Board
     certificate: Certificate
+    script: str
+    """URL of the iPXE script."""
     http: Endpoint
     tls: Endpoint
     page: Endpoint
+    dhcp: Plan | None
+    """dnsmasq's part; None where it has none."""
     _listeners: tuple[socket.socket, ...]
     _ended: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -59,6 +63,8 @@ class Server:
         if options.dhcp != "none":
             dnsmasq.check_installed()
             check_free(dnsmasq.PORTS, options.interface)
+        taken = {address.ip, *addresses_of(offer.cluster for offer in offers)}
+        leases = free_range(address.network, taken) if options.dhcp == "full" else None
         certificate = Certificate.ensure(offers[0].source.parent / "secrets")
         wanted = {
             "--http-port": Endpoint(address.ip, options.http_port),
@@ -71,12 +77,9 @@ class Server:
         http, tls, page = (bound(listener, at) for listener, at in zip(listeners, wanted.values(), strict=True))
         window = Window(time.monotonic() + options.window, time.monotonic)
         board = Board(offers, window, certificate.derived("tickets"), tell=tell)
-        return cls(options, address, board, certificate, http, tls, page, tuple(listeners))
-
-    @property
-    def script(self) -> str:
-        """URL of the iPXE script."""
-        return f"http://{self.http}/{SCRIPT}"
+        script = f"http://{http}/{SCRIPT}"
+        plan = None if options.dhcp == "none" else Plan(options.interface, address, script, leases)
+        return cls(options, address, board, certificate, script, http, tls, page, plan, tuple(listeners))
 
     def run(self) -> None:
         """Serve until the window has closed and nothing is under way any more, or until SIGINT, SIGTERM or stop().
@@ -86,23 +89,13 @@ class Server:
         with contextlib.ExitStack() as stack:
             for listener in self._listeners:
                 stack.enter_context(listener)
-            plan = self._dnsmasq_plan()
-            child = stack.enter_context(dnsmasq.running(plan, self.options.tree)) if plan else None
+            child = stack.enter_context(dnsmasq.running(self.dhcp, self.options.tree)) if self.dhcp else None
             asyncio.run(self._serve(child))
 
     def stop(self) -> None:
         """End run() from another thread."""
         if self._loop is not None and self._ended is not None:
             self._loop.call_soon_threadsafe(self._ended.set)
-
-    def _dnsmasq_plan(self) -> Plan | None:
-        if self.options.dhcp == "none":
-            return None
-        leases = None
-        if self.options.dhcp == "full":
-            taken = {self.address.ip, *addresses_of(offer.cluster for offer in self.board.offers)}
-            leases = free_range(self.address.network, taken)
-        return Plan(self.options.interface, self.address, self.script, leases)
 
     async def _serve(self, child: Dnsmasq | None) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
@@ -152,9 +145,11 @@ class Server:
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), child.log)
-        last: list[str] = []
+        last, said = list[str](), ""
         while line := (await reader.readline()).decode(errors="replace"):
             last = [*last[-_LAST_WORDS:], line.rstrip()]
-            if text := dnsmasq.readable(line):
+            text = dnsmasq.readable(line)
+            if text not in ("", said):
                 self.board.note(text)
+                said = text
         raise ServeError("dnsmasq has ended by itself:\n" + "\n".join(f"  {line}" for line in last))

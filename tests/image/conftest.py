@@ -88,8 +88,8 @@ def loaded() -> Loaded:
 
 @pytest.fixture(scope="session")
 def artifacts(loaded: Loaded) -> Artifacts:
-    """The image, built unless it stands there already."""
-    return build_image(loaded, OUT, ["qcow2"], cache=CACHE, progress=Progress())
+    """The image and what installs it, built unless it stands there already."""
+    return build_image(loaded, OUT, ["qcow2", "iso", "netboot"], cache=CACHE, progress=Progress())
 
 
 @pytest.fixture(scope="session")

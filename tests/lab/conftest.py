@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ from images.progress import Progress
 from lab.campaign.audits import forgotten, ran_twice
 from lab.console import Follower
 from lab.guest import GUESTS, Answer, ask, diary, heard, read_diary, write_guest_config
-from lab.machine import Firmware
-from lab.pair import Lab, directory
+from lab.media import Firmware
+from lab.origin import Origin
+from lab.pair import INSTALL_TIMEOUT, Lab, directory
 from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -109,15 +111,15 @@ def guest_config_file(config_file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def image(config_file: Path) -> Path:
-    """The built image; a build with nothing changed does no work."""
+    """The built image, and beside it what installs it; a build with nothing changed does no work."""
     artifacts = build_image(
-        load(config_file), PROJECT / "out", ["qcow2"], cache=PROJECT / ".cache", progress=Progress()
+        load(config_file), PROJECT / "out", ["qcow2", "iso", "netboot"], cache=PROJECT / ".cache", progress=Progress()
     )
     assert artifacts.qcow2 is not None
     return artifacts.qcow2
 
 
-def fresh_lab(where: Path, config_file: Path, image: Path, firmware: Firmware, secrets_dir: Path) -> Lab:
+def fresh_lab(where: Path, config_file: Path, image: Path | Origin, firmware: Firmware, secrets_dir: Path) -> Lab:
     """A lab with empty disks, whatever an interrupted run has left there."""
     if where.exists():
         try:
@@ -201,7 +203,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
-    """The pair with two guests, on BIOS firmware, formed from nothing by its first boot, or the one that --lab names.
+    """The pair with two guests, on BIOS firmware, installed over the network, or the one that --lab names.
+
+    Without root, for which there is no network installation, it starts with the image on its disks.
 
     None for hosts that are not the lab's.
     """
@@ -213,9 +217,10 @@ def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> I
         return
     config_file, image = request.getfixturevalue("config_file"), request.getfixturevalue("image")
     guests = request.getfixturevalue("guest_config_file")
-    lab = fresh_lab(FORMED_LAB, guests, image, "bios", config_file.parent / "secrets")
+    origin = Origin.read("pxe", image.parent) if os.geteuid() == 0 else image
+    lab = fresh_lab(FORMED_LAB, guests, origin, "bios", config_file.parent / "secrets")
     try:
-        lab.up()
+        lab.up(timeout=INSTALL_TIMEOUT)
         yield lab
     finally:
         lab.reset()

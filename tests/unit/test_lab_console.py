@@ -103,3 +103,43 @@ def test_a_follower_starts_at_its_offset_and_reads_on(tmp_path: Path) -> None:
         follower.poll()
         f.write(b"in\n")
     assert follower.poll().text == "[1/9] identity: begin"
+
+
+def follow(*lines: str) -> list[Progress]:
+    progress, seen = Progress(), []
+    for line in lines:
+        seen.append(progress := advance(progress, line))
+    return seen
+
+
+def test_an_installation_and_the_boot_after_it_are_one_way_up() -> None:
+    seen = follow(
+        "Welcome to GRUB!",
+        "GNU GRUB  version 2.12",
+        "[    0.000000] Linux version 6.12.48+deb13-amd64",
+        "xenpair install: [1/7] source: begin",
+        "xenpair install: [5/7] write: running: 42% 120M of 290M, 35M/s, 5 s left",
+        "xenpair install: [7/7] boot: done",
+        "xenpair install: installed",
+        "GNU GRUB  version 2.12",
+        "(XEN) Xen version 4.20.5-pre (Debian)",
+    )
+    stages = [Stage.FIRMWARE, Stage.GRUB, Stage.GRUB, *[Stage.INSTALLER] * 4, Stage.GRUB, Stage.XEN]
+    assert [progress.stage for progress in seen] == stages
+    assert {(progress.reboots, progress.failure) for progress in seen} == {(0, "")}
+    assert [progress.text for progress in seen[5:8]] == ["[7/7] boot: done", "installed", "GRUB"]
+
+
+def test_how_much_is_written_is_told_beside_the_step_which_stays_the_same() -> None:
+    seen = follow(*(f"xenpair install: [5/7] write: running: {n}% of 290M" for n in (1, 2)))
+    assert [progress.text for progress in seen] == ["[5/7] write: running"] * 2
+    assert [progress.step and progress.step.text for progress in seen] == ["1% of 290M", "2% of 290M"]
+
+
+def test_a_failed_installation_is_a_failure() -> None:
+    (failed,) = follow("xenpair install: [3/7] disk: failed: no disk has the serial system-*")
+    assert failed.failure == "[3/7] disk: failed: no disk has the serial system-*"
+
+
+def test_a_machine_that_starts_over_while_it_is_installed_has_rebooted() -> None:
+    assert follow("xenpair install: [5/7] write: begin", "GNU GRUB  version 2.12")[-1].reboots == 1

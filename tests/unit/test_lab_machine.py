@@ -8,6 +8,7 @@ import pytest
 from config.model import Cluster
 from lab import machine, network
 from lab.errors import LabError
+from lab.media import Firmware, Via
 
 
 def cluster(**changes: Any) -> Cluster:
@@ -188,3 +189,44 @@ def test_a_failing_disk_lets_so_many_writes_pass_and_no_other_disk_fails() -> No
 
 def failing_drives(**options: Any) -> list[str]:
     return [drive for drive in values(argv(cluster(), **options), "-drive") if "id=seed" not in drive]
+
+
+ORDER = [("usb", "uefi", 0, 1), ("cd", "uefi", 0, 1), ("pxe", "uefi", 0, 1)]
+ORDER += [("usb", "bios", 1, 0), ("cd", "bios", 0, 1), ("pxe", "bios", 0, 1)]
+
+
+@pytest.mark.parametrize(("via", "firmware", "disk", "medium"), ORDER)
+def test_the_disk_boots_before_the_medium_but_for_a_stick_on_bios(
+    via: Via, firmware: Firmware, disk: int, medium: int
+) -> None:
+    devices = values(argv(cluster(), seed=False, via=via, firmware=firmware), "-device")
+    order = {device.partition(",")[0]: device[-1] for device in devices if "bootindex=" in device}
+    installs = {"usb": "usb-storage", "cd": "ide-cd", "pxe": "virtio-net-pci"}[via]
+    assert order == {"virtio-blk-pci": str(disk), installs: str(medium)}
+
+
+def test_a_stick_is_removable_and_nobody_writes_to_a_medium() -> None:
+    args = argv(cluster(), seed=False, via="usb")
+    assert "if=none,id=medium,format=raw,readonly=on,file=medium.iso" in values(args, "-drive")
+    assert "usb-storage,id=disk-medium,bus=xhci.0,drive=medium,removable=on,bootindex=0" in values(args, "-device")
+
+
+@pytest.mark.parametrize(("firmware", "rom"), [("bios", ""), ("uefi", "romfile=,")])
+def test_only_the_guest_card_boots_from_the_network(firmware: Firmware, rom: str) -> None:
+    cards = [d for d in values(argv(cluster(), via="pxe", firmware=firmware), "-device") if "net-pci" in d]
+    assert [card.partition("mac=")[2] for card in cards] == [
+        f"52:54:00:13:20:01,{rom}bootindex=1",
+        "52:54:00:10:32:01,romfile=",
+    ]
+
+
+def test_an_empty_system_disk_is_larger_than_the_image_is() -> None:
+    node = cluster().nodes[0]
+    assert machine.disk(cluster(), node, "system", empty=True).size == 6 << 30
+    assert machine.disk(cluster(), node, "backing", empty=True).size == machine.BACKING_SIZE
+
+
+def test_the_install_server_has_a_cable_and_an_address_of_its_own() -> None:
+    assert set(network.cables(cluster(), "pxe")) - set(network.cables(cluster())) == {network.SERVER}
+    assert network.cables(cluster(), "usb") == network.cables(cluster())
+    assert network.server_address(cluster()) not in network.gateway_addresses(cluster())

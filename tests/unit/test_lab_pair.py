@@ -21,6 +21,7 @@ CLUSTER = load_config(Path(__file__).parents[2] / "config" / "cluster.yaml").clu
 @pytest.fixture
 def lab(real_programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(disks, "check", lambda *_: None)
+    monkeypatch.setattr(disks, "check_tools", lambda *_: None)
     image = tmp_path / "image.qcow2"
     image.write_bytes(b"image")
     return Lab.create(tmp_path / "lab", CLUSTER, image)

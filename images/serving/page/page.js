@@ -2,7 +2,7 @@
 "use strict";
 
 const STAGES = ["seen", "chosen", "writing", "installed", "first boot", "joined", "formed"];
-const NAMES = { awaited: "not seen yet", chosen: "recognised" };
+const NAMES = { awaited: "not seen yet" };
 const token = document.querySelector("meta[name=xenpair-token]").content;
 const nodes = new Map(); // "cluster/node" -> { card, stage }
 let closesAt = 0;
@@ -35,7 +35,7 @@ function cardOf(node) {
     say(found("h3", card), node.node);
     for (const stage of STAGES) {
       const item = document.createElement("li");
-      item.textContent = NAMES[stage] ?? stage;
+      item.textContent = stage;
       found(".stages", card).append(item);
     }
     found("button", card).setAttribute("aria-label", `Allow ${node.node} to be installed again`);

@@ -1,0 +1,76 @@
+"""Empty servers: by each way and with each firmware to the installer, and from a stick on UEFI to the formed pair.
+
+The pair that most other tests use was installed over the network, on BIOS.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.console import Follower, Stage
+from lab.media import Firmware
+from lab.origin import Origin
+from lab.pair import INSTALL_TIMEOUT, Lab
+from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, PROJECT, assert_healthy, fresh_lab
+
+pytestmark = pytest.mark.lab
+
+Make = Callable[[str, Firmware], Lab]
+
+
+@pytest.fixture
+def make(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Make]:
+    """Makes the one lab of a test, of what stands beside the image."""
+    if FORMED_LAB.exists():
+        # Four machines at once would be too much for the host.
+        Lab(FORMED_LAB).down()
+    labs = []
+
+    def make(via: str, firmware: Firmware) -> Lab:
+        origin = Origin.read(via, image.parent)
+        where = PROJECT / ".lab" / "test-install"
+        labs.append(fresh_lab(where, small_config_file, origin, firmware, config_file.parent / "secrets"))
+        return labs[-1]
+
+    yield make
+    for lab in labs:
+        lab.reset()
+
+
+@pytest.mark.parametrize(("via", "firmware"), [("usb", "bios"), ("cd", "bios"), ("cd", "uefi"), ("pxe", "uefi")])
+def test_an_empty_server_comes_to_the_installer(make: Make, via: str, firmware: Firmware) -> None:
+    if via == "pxe" and os.geteuid() != 0:
+        pytest.skip("a network namespace takes root")
+    lab = make(via, firmware)
+    lab.start("xen1")
+    lab.wait("xen1", until=Stage.INSTALLER, timeout=BOOT_LIMIT)
+
+
+def test_a_stick_forms_the_pair_on_uefi_though_the_power_is_cut_while_it_writes(make: Make) -> None:
+    lab = make("usb", "uefi")
+    lab.start()
+    wait_for_percentage(lab, "xen2")
+    lab.kill("xen2")
+    lab.start("xen2")
+    lab.wait(timeout=INSTALL_TIMEOUT)
+    assert_healthy(lab)
+    for node in lab.state().cluster.nodes:
+        assert int(lab.ssh(node.name, "df --output=size --block-size=1 / | tail -1").stdout) > 5 << 30
+        assert lab.ssh(node.name, "stat --format=%a /etc/xenpair/secrets.yaml").stdout.strip() == "600"
+        assert lab.ssh(node.name, "xenpair status").returncode == 0
+
+
+def wait_for_percentage(lab: Lab, node: str) -> None:
+    """Until the installer has told how much it has written."""
+    follower = Follower(lab.directory / f"{node}.log", lab.state().boots[node])
+    deadline = time.monotonic() + BOOT_LIMIT
+    while not ((step := (progress := follower.poll()).step) and "%" in step.text):
+        assert not progress.failure, f"{node}: {progress.failure}"
+        assert progress.stage <= Stage.INSTALLER, f"{node} was installed before it was seen to write"
+        assert time.monotonic() < deadline, f"{node} never wrote"
+        time.sleep(0.1)
