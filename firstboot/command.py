@@ -174,7 +174,8 @@ def _mirror_event(arguments: argparse.Namespace) -> int:
 
     log_to_journal()
     log.warning("mdadm: %s", " ".join(arguments.what))
-    mirrors.note(Places())
+    for record in (Places().mirror, Places().system_mirror):
+        mirrors.note(record)
     return 0
 
 
