@@ -37,14 +37,7 @@ def mirror_faults(cluster: Cluster) -> Iterator[Fault]:
     """Each rule that can never mean as many disks as it has to: two for a mirror, else one."""
     for where, rule in rules(cluster):
         serials = rule.serials
-        if rule.raid1 and where[-1] == "system":
-            problem = "the system disk cannot be a mirror yet: the installer writes one disk"
-            yield (
-                (*where, "raid1"),
-                problem,
-                "take it out, or put the system on a RAID controller; backing can be a mirror",
-            )
-        elif not rule.raid1:
+        if not rule.raid1:
             if isinstance(rule.serial, tuple):
                 problem = "a list of serials is for a mirrored pair of disks, and this rule is for one disk"
                 yield (*where, "serial"), problem, "add raid1: true, or give one serial"

@@ -172,9 +172,10 @@ def _replace_disk(arguments: argparse.Namespace) -> int:
 def _mirror_event(arguments: argparse.Namespace) -> int:
     from firstboot import mirrors
 
-    log_to_journal()
+    # mdadm's monitor hands on what is said here, so the journal has it.
     log.warning("mdadm: %s", " ".join(arguments.what))
-    mirrors.note(Places())
+    for record in (Places().mirror, Places().system_mirror):
+        mirrors.note(record)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The mirror below DRBD, on a node that has one: its record, how it is, and who of its halves is out.
+"""A node's mirrors, below DRBD and of its system, where it has them: the record, how one is, which half is out.
 
 The record outlives a reboot, and the loss of either half. Which half is out is written down when it happens, by md's
 monitor, and at each boot before DRBD writes to the other one, by the storage unit.
@@ -29,7 +29,7 @@ def write(path: Path, mirror: Mirror) -> None:
 
 
 def read(path: Path) -> Mirror | None:
-    """The record, or None on a node whose backing disk is no mirror. Raises NodeError for what is none."""
+    """The record, or None on a node without such a mirror. Raises NodeError for what is none."""
     try:
         raw = json.loads(path.read_text())
         first, second = (Half(**half) for half in raw["halves"])
@@ -38,7 +38,7 @@ def read(path: Path) -> Mirror | None:
         return None
     except (ValueError, TypeError, KeyError) as e:
         raise NodeError(
-            f"{path} is not what first boot has written there: {e}", hint="see `mdadm --examine`; write it anew by hand"
+            f"{path} is not what was written there: {e}", hint="see `mdadm --examine`; write it anew by hand"
         ) from e
 
 
@@ -49,22 +49,22 @@ def look(mirror: Mirror) -> tuple[Array | None, dict[str, str]]:
     return (observe.array(name) if name else None), names
 
 
-def status(places: Places) -> tuple[Mirror, Standing] | None:
-    """How this node's mirror is; None where it has none. Raises NodeError."""
-    mirror = read(places.mirror)
+def status(path: Path) -> tuple[Mirror, Standing] | None:
+    """How the mirror of that record is; None where there is none. Raises NodeError."""
+    mirror = read(path)
     return (mirror, standing(mirror, *look(mirror))) if mirror else None
 
 
-def note(places: Places) -> Standing | None:
-    """Write down who is out now, and tell how the mirror is; None on a node without one. Raises NodeError."""
-    mirror = read(places.mirror)
+def note(path: Path) -> Standing | None:
+    """Write down who is out now, and tell how the mirror is; None where there is none. Raises NodeError."""
+    mirror = read(path)
     if mirror is None:
         return None
     array, names = look(mirror)
     now = noted(mirror, array, names)
     if now != mirror:
-        log.warning("mirror below DRBD: out of it is now %s", " and ".join(now.out) or "nobody")
-        write(places.mirror, now)
+        log.warning("%s: out of the mirror is now %s", path.stem, " and ".join(now.out) or "nobody")
+        write(path, now)
     return standing(mirror, array, names)
 
 
@@ -73,7 +73,7 @@ def admit(places: Places, waiting: Callable[[str], None], pause: Callable[[], No
 
     Waits for as long as it takes. To DRBD the old content of a half is no other generation: nobody else would notice.
     """
-    while (now := note(places)) is not None and now.state == "outdated":
+    while (now := note(places.mirror)) is not None and now.state == "outdated":
         mirror = read(places.mirror)
         waiting(f"the mirror below DRBD is outdated: {advice(now, mirror)}" if mirror else "the mirror is outdated")
         pause()

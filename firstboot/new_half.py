@@ -23,7 +23,7 @@ log = logging.getLogger("xenpair")
 def replace_disk(places: Places, serial: str) -> None:
     """Give the mirror that disk. Raises NodeError where it takes none, BackingDiskError for a disk that is not fit."""
     cluster = this_node(places).cluster
-    found = mirrors.status(places)
+    found = mirrors.status(places.mirror)
     if found is None:
         raise NodeError(
             "this node's backing disk is no mirror", hint="a disk below a RAID controller is replaced by its own means"

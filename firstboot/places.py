@@ -67,6 +67,11 @@ class Places:
         return self.at("var/lib/xenpair/mirror.json")
 
     @property
+    def system_mirror(self) -> Path:
+        """The same of a node whose system is on a mirror."""
+        return self.at("var/lib/xenpair/system-mirror.json")
+
+    @property
     def formed(self) -> Path:
         """Exists once first boot is done."""
         return self.at("var/lib/xenpair/formed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from config.errors import CommandError
@@ -119,6 +120,7 @@ class Status:
     fencing: FencingStatus = FencingStatus("unknown")
     split_brain: SplitBrainStatus = split_brain.NONE
     mirror: MirrorStatus = MirrorStatus()
+    system_mirror: MirrorStatus = MirrorStatus()
     guests: tuple[GuestStatus, ...] = ()
 
     @property
@@ -201,13 +203,13 @@ def firstboot_status(places: Places) -> FirstBootStatus:
     )
 
 
-def mirror_status(places: Places) -> MirrorStatus:
-    """How the mirror below DRBD is. Raises NodeError."""
-    found = mirrors.status(places)
+def mirror_status(record: Path, purpose: mirror.Purpose) -> MirrorStatus:
+    """How the mirror of that record is. Raises NodeError."""
+    found = mirrors.status(record)
     if found is None:
         return MirrorStatus()
     known, now = found
-    return MirrorStatus(now.state, now.lost, now.percent, mirror.advice(now, known))
+    return MirrorStatus(now.state, now.lost, now.percent, mirror.advice(now, known, purpose))
 
 
 def status_of(brief: Brief, places: Places) -> Status:
@@ -220,7 +222,8 @@ def status_of(brief: Brief, places: Places) -> Status:
     fencing = fencing_status(drbd, places)
     parted = split_brain.status(brief, places, drbd)
     guests = guests_status(brief, places) if group is not None else ()
-    mirrored = mirror_status(places)
+    mirrored = mirror_status(places.mirror, "backing")
+    system = mirror_status(places.system_mirror, "system")
     return Status(
         node=brief.node,
         health=health(
@@ -231,7 +234,7 @@ def status_of(brief: Brief, places: Places) -> Status:
             fencing,
             parted=parted.state == "detected",
             held=any(guest.held for guest in guests),
-            mirrored=mirrored.sound,
+            mirrored=mirrored.sound and system.sound,
         ),
         firstboot=first_boot,
         drbd=DrbdStatus(drbd.connection, drbd.role, drbd.peer_role, drbd.disk, drbd.peer_disk, drbd.suspended),
@@ -240,6 +243,7 @@ def status_of(brief: Brief, places: Places) -> Status:
         fencing=fencing,
         split_brain=parted,
         mirror=mirrored,
+        system_mirror=system,
         guests=guests,
     )
 
@@ -299,7 +303,8 @@ def as_text(status: Status) -> str:
         f"  DRBD         {drbd.connection}, {drbd.role}/{drbd.peer_role}, {drbd.disk}/{drbd.peer_disk}"
         + (", I/O is frozen" if drbd.suspended else ""),
         *(f"               {line}" for line in status.split_brain.reason.splitlines()),
-        *_mirror_lines(status.mirror),
+        *_mirror_lines("mirror", status.mirror),
+        *_mirror_lines("system", status.system_mirror),
         f"  LVM          {status.lvm.volume_group or 'volume group not seen'}",
         f"  heartbeat    {status.heartbeat.state}",
         f"  fencing      {status.fencing.state}",
@@ -313,8 +318,8 @@ def as_text(status: Status) -> str:
     return "\n".join(lines)
 
 
-def _mirror_lines(found: MirrorStatus) -> list[str]:
+def _mirror_lines(name: str, found: MirrorStatus) -> list[str]:
     if found.state == "none":
         return []
     percent = "" if found.percent is None else f" ({found.percent} %)"
-    return [f"  mirror       {found.state}{percent}", *([f"               {found.reason}"] if found.reason else [])]
+    return [f"  {name}       {found.state}{percent}", *([f"               {found.reason}"] if found.reason else [])]

@@ -14,7 +14,7 @@ from config.door import run
 from config.model import Cluster, Node, format_size
 from lab import machine
 from lab.errors import LabError
-from lab.machine import OVMF_CODE, OVMF_VARS, disk, disk_file
+from lab.machine import OVMF_CODE, OVMF_VARS, disk_file
 from lab.media import Firmware
 
 BASE = "base.qcow2"
@@ -76,10 +76,10 @@ def same(image: Path, directory: Path) -> bool:
 
 def make(directory: Path, cluster: Cluster, node: Node, firmware: Firmware, *, empty: bool = False) -> None:
     """Make what is missing of a node's disks: an overlay over the image (or blank), a blank one, UEFI variables."""
-    system = disk(cluster, node, "system", empty=empty)
+    system, *others = machine.disks(cluster, node, empty=empty)
     over = [] if empty else _over(directory, node, system.size)
     _create(directory, disk_file(node.name, "system"), ["create", "-f", "qcow2", *over], str(system.size))
-    for blank in machine.disks(cluster, node)[1:]:
+    for blank in others:
         file = disk_file(node.name, blank.purpose, blank.half)
         _create(directory, file, ["create", "-f", "qcow2"], str(blank.size))
     if firmware == "uefi":

@@ -51,12 +51,15 @@ class Disk:
     half: Half = ""
 
 
-def disks(cluster: Cluster, node: Node) -> tuple[Disk, ...]:
-    """All disks of a node: system, backing, and of each the second one where its rule says raid1."""
+def disks(cluster: Cluster, node: Node, *, empty: bool = False) -> tuple[Disk, ...]:
+    """All disks of a node: system, backing, and of each the second one where its rule says raid1.
+
+    empty: the system is to be installed.
+    """
     purposes: tuple[Purpose, ...] = ("system", "backing")
     pairs = [purpose for purpose in purposes if cluster.disk_rule(node, purpose).raid1]
-    alone = [disk(cluster, node, purpose) for purpose in purposes]
-    return (*alone, *(disk(cluster, node, purpose, "-b") for purpose in pairs))
+    alone = [disk(cluster, node, purpose, empty=empty) for purpose in purposes]
+    return (*alone, *(disk(cluster, node, purpose, "-b", empty=empty) for purpose in pairs))
 
 
 def disk(cluster: Cluster, node: Node, purpose: Purpose, half: Half = "", *, empty: bool = False) -> Disk:

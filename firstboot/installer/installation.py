@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from config.door import run
 from config.model import DiskRule
 from config.payload import EDGE, INDEX, Index, parse_index
-from firstboot import observe
+from firstboot import mirrors, observe
 from firstboot.errors import IdentityError, RefusedError
 from firstboot.herald import Herald
 from firstboot.installer import floor
 from firstboot.installer.arguments import FromMedium, FromServer
 from firstboot.installer.medium import Medium, seed_image
+from firstboot.installer.mirror import ROOM, mirrored_root, record, release
 from firstboot.installer.mounts import QUIET, looped, mounted
 from firstboot.installer.proof import SIGNERS, prove
 from firstboot.installer.server import Server
 from firstboot.installer.source import Assignment, Source
 from firstboot.installer.stream import pour
-from firstboot.installer.table import fitted
-from firstboot.installer.target import Target, opened
+from firstboot.installer.table import Table, fitted
+from firstboot.installer.target import Mirrored, Target, opened
 from firstboot.installer.teller import Teller
 from firstboot.pinned import PinnedServer
 from firstboot.places import Places
 from firstboot.plan import system_disk
-from firstboot.plan.backing import may_wipe
+from firstboot.plan.backing import may_wipe, wanted
 from firstboot.plan.sighting import as_yaml
 from firstboot.probe.disks import EDGE as LOOKED_AT
 from firstboot.probe.disks import BlockDevice
@@ -64,30 +66,54 @@ def install(source: Source, teller: Teller, *, bench: bool, signers: Path = SIGN
         assignment = _identity(source, teller)
     with teller.step("disk"):
         rule = assignment.cluster.disk_rule(assignment.node, "system")
-        disk = _disk(rule, teller)
-        decision = _admission(disk, rule, assignment)
+        decisions = [_admission(disk, rule, assignment) for disk in _disks(rule, teller)]
+        disks = [decision.disk for decision in decisions]
     with teller.step("image"):
         index = _index(source, signers)
-        system_disk.large_enough(disk, index.disk_size)
+        for disk in disks:
+            system_disk.large_enough(disk, index.disk_size + (ROOM if rule.raid1 else 0))
         image = source.image(index.packed_size)
     marker = Marker(assignment.cluster.cluster.name, assignment.node.name, index.key)
-    _erase(decision, teller)
-    with opened(Path(disk.path)) as target:
-        claim(target, marker)
+    for decision in decisions:
+        _erase(decision, teller)
+    with contextlib.ExitStack() as stack:
+        targets = [stack.enter_context(opened(Path(disk.path))) for disk in disks]
+        for target in targets:
+            claim(target, marker)
         measuring = (
-            floor.measure(index, source.image(index.packed_size), Path(disk.path), target, teller) if bench else 0
+            floor.measure(index, source.image(index.packed_size), Path(disks[0].path), targets[0], teller)
+            if bench
+            else 0
         )
         with teller.step("write"):
-            withheld = pour(index, image, target, _Progress(index, teller))
-            clear_end(target, index)
+            every = targets[0] if len(targets) == 1 else Mirrored(targets)
+            withheld = pour(index, image, every, _Progress(index, teller))
+            for target in targets:
+                clear_end(target, index)
         with teller.step("hand-over"):
-            with (
-                looped(Path(disk.path), offset=index.root_start) as device,
-                mounted(device, SCRATCH / "root", "rw") as root,
-            ):
-                source.hand_over(Places(root), teller.waiting)
-            complete(target, index, withheld)
+            tables = [
+                table_of(target, index, withheld, half=disk.serial if rule.raid1 else "")
+                for target, disk in zip(targets, disks, strict=True)
+            ]
+            _hand_over(source, disks, tables, index, teller)
+            complete(targets, tables)
     return measuring
+
+
+def _hand_over(
+    source: Source, disks: Sequence[BlockDevice], tables: Sequence[Table], index: Index, teller: Teller
+) -> None:
+    """What makes it a node of its cluster, into the root file system of the disk, or of the mirror of both."""
+    made = record(disks, tables) if len(disks) == 2 else None
+    with (
+        mirrored_root(made, disks, tables, index.root_start)
+        if made
+        else looped(Path(disks[0].path), offset=index.root_start) as device,
+        mounted(device, SCRATCH / "root", "rw") as root,
+    ):
+        source.hand_over(Places(root), teller.waiting)
+        if made:
+            mirrors.write(Places(root).system_mirror, made)
 
 
 def _identity(source: Source, teller: Teller) -> Assignment:
@@ -101,15 +127,20 @@ def _identity(source: Source, teller: Teller) -> Assignment:
     return assignment
 
 
-def _disk(rule: DiskRule, teller: Teller) -> BlockDevice:
+def _disks(rule: DiskRule, teller: Teller) -> tuple[BlockDevice, ...]:
     deadline = time.monotonic() + DISK_PATIENCE
-    while not system_disk.matching(rule, devices := observe.block_devices()) and time.monotonic() < deadline:
-        teller.waiting(f"the system rule fits no disk yet; there: {system_disk.shown(devices)}")
+    while (
+        len(system_disk.matching(rule, devices := observe.block_devices())) < wanted(rule)
+        and time.monotonic() < deadline
+    ):
+        teller.waiting(f"the system rule fits too few disks yet; there: {system_disk.shown(devices)}")
         time.sleep(1)
-    return system_disk.system_disk(rule, devices)
+    return system_disk.system_disks(rule, devices)
 
 
 def _admission(disk: BlockDevice, rule: DiskRule, assignment: Assignment) -> system_disk.Decision:
+    if may_wipe(rule, disk):
+        release(disk)
     with Path(disk.path).open("rb") as f:
         found = parse_marker(f.read(BLOCK))
     mine = Marker(assignment.cluster.cluster.name, assignment.node.name, "")
@@ -150,18 +181,24 @@ def clear_end(target: Target, index: Index) -> None:
     target.flush()
 
 
-def complete(target: Target, index: Index, withheld: dict[int, bytes]) -> None:
-    """Make the disk boot: the end first, then the beginning, and its first block last of all."""
+def table_of(target: Target, index: Index, withheld: dict[int, bytes], *, half: str = "") -> Table:
+    """What the image has for the beginning of a disk, made to fit this one; half: its serial, in a mirror."""
     head = bytearray(EDGE)
     for at, content in withheld.items():
         if at < EDGE:
             head[at : at + len(content)] = content
-    first, last = fitted(bytes(head), index.root_start, target.size, SCRATCH)
-    target.write(target.size - EDGE, last)
-    target.write(BLOCK, first[BLOCK:])
-    target.flush()
-    target.write(0, first[:BLOCK])
-    target.flush()
+    return fitted(bytes(head), index.root_start, target.size, SCRATCH, half=half)
+
+
+def complete(targets: Sequence[Target], tables: Sequence[Table]) -> None:
+    """Make each disk boot: the end first, then the beginning, and the first block of each last of all."""
+    for target, table in zip(targets, tables, strict=True):
+        target.write(target.size - EDGE, table.last)
+        target.write(BLOCK, table.first[BLOCK:])
+        target.flush()
+    for target, table in zip(targets, tables, strict=True):
+        target.write(0, table.first[:BLOCK])
+        target.flush()
 
 
 class _Progress:

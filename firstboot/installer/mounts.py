@@ -29,12 +29,13 @@ def await_medium(label: str, waiting: Callable[[str], None]) -> Path:
 
 
 @contextlib.contextmanager
-def looped(file: Path, *, offset: int = 0, read_only: bool = False) -> Iterator[Path]:
-    """A file or a disk from that byte on, as a block device."""
+def looped(file: Path, *, offset: int = 0, size: int = 0, read_only: bool = False) -> Iterator[Path]:
+    """A file or a disk from that byte on, to its end or so many bytes, as a block device."""
     # In an initramfs nothing has loaded it yet; where it is part of the kernel there is nothing to load.
     with contextlib.suppress(CommandError):
         run(["modprobe", "loop"])
     options = ["--read-only"] if read_only else []
+    options += ["--sizelimit", str(size)] if size else []
     device = Path(run(["losetup", "--find", "--show", "--offset", str(offset), *options, file]).stdout.strip())
     try:
         yield device

@@ -20,14 +20,14 @@ from config.door import kill_group, stream
 from config.payload import EDGE, IMAGE, Index, Piece
 from firstboot.errors import ImageError, InstallError
 from firstboot.installer.source import Stream
-from firstboot.installer.target import Target
+from firstboot.installer.target import Mirrored, Target
 
 BUFFERS = 3
 """Pieces in memory: one that is unpacked, one that is written, and one between them."""
 HINT = "the disk does not boot; write the medium anew, or build the image again, then try again"
 
 
-def pour(index: Index, image: Stream, target: Target, progress: Callable[[int], None]) -> dict[int, bytes]:
+def pour(index: Index, image: Stream, target: Target | Mirrored, progress: Callable[[int], None]) -> dict[int, bytes]:
     """Write all pieces that need not be withheld, and zero the holes between them; return the others by their place.
 
     progress is told the bytes of all pieces so far. Raises ImageError for a frame that is not what the index says,
@@ -138,7 +138,7 @@ def _prove(piece: Piece, frame: memoryview) -> None:
 class _Writer:
     """Writes and zeroes in the order in which it is told, in a thread of its own, from buffers that it lends."""
 
-    def __init__(self, target: Target, longest: int) -> None:
+    def __init__(self, target: Target | Mirrored, longest: int) -> None:
         self._target = target
         self._thread = ThreadPoolExecutor(1, "writer")
         self._free: deque[memoryview] = deque(memoryview(mmap.mmap(-1, longest)) for _ in range(BUFFERS))

@@ -5,30 +5,67 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from config.door import run
 from config.payload import EDGE
 from firstboot.errors import ImageError
+from firstboot.plan.mirror import LINUX_RAID
 from firstboot.plan.system_disk import SECTOR
 
 
-def fitted(head: bytes, root_start: int, size: int, scratch: Path) -> tuple[bytes, bytes]:
-    """The first and the last MiB of a disk of that size (bytes), whose last partition, root, reaches to its end.
+@dataclass(frozen=True)
+class Table:
+    """The first and the last MiB of a disk; bytes of its root partition, and what that is known by."""
 
-    head: the first MiB of the image; scratch: a directory on a file system that can have holes. Raises ImageError where
-    the table in it does not end with a partition at root_start.
+    first: bytes
+    last: bytes
+    root_size: int
+    root_partuuid: str
+
+
+def fitted(head: bytes, root_start: int, size: int, scratch: Path, *, half: str = "") -> Table:
+    """The table of a disk of that size (bytes), whose last partition, root, reaches to its end.
+
+    head: the first MiB of the image; scratch: a directory on a file system that can have holes. half: serial of the
+    disk, where it is half of a mirror. Raises ImageError where the table in head does not end with a partition at
+    root_start.
     """
     with tempfile.TemporaryDirectory(dir=scratch, prefix="table-") as directory:
         disk = Path(directory) / "disk"
         disk.write_bytes(head)
         os.truncate(disk, size)
         script = grown(run(["sfdisk", "--dump", disk]).stdout, root_start)
+        script = of_half(script, half) if half else script
         run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", disk], stdin=script)
+        root = run(["sfdisk", "--dump", disk]).stdout.splitlines()[-1]
         with disk.open("rb") as f:
             first = f.read(EDGE)
             f.seek(size - EDGE)
-            return first, f.read(EDGE)
+            return Table(first, f.read(EDGE), int(_value(root, "size")) * SECTOR, _value(root, "uuid").lower())
+
+
+def _value(row: str, key: str) -> str:
+    match = re.search(rf"\b{key}= *([^,\s]+)", row)
+    if match is None:
+        raise ImageError(f"sfdisk printed a partition without {key}: {row!r}")
+    return match[1]
+
+
+def of_half(script: str, serial: str) -> str:
+    """The same table for the disk of that serial in a mirror: with identifiers of its own, as the other has the rest.
+
+    Its last partition, root, says what is in it.
+    """
+
+    def own(match: re.Match[str]) -> str:
+        return f"{match[1]}{str(uuid.uuid5(uuid.UUID(match[2]), serial)).upper()}"
+
+    lines = re.sub(r"(label-id: |uuid=)([0-9A-Fa-f-]{36})", own, script).splitlines()
+    lines[-1] = re.sub(r"type=[^,]+", f"type={LINUX_RAID}", lines[-1])
+    return "\n".join(lines) + "\n"
 
 
 def grown(dump: str, root_start: int) -> str:

@@ -9,7 +9,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from firstboot.errors import SystemDiskError
@@ -56,6 +56,28 @@ class Target:
         nothing = memoryview(bytes(min(length, 1 << 20)))
         for begin in range(at, at + length, len(nothing)):
             self.write(begin, nothing[: at + length - begin])
+
+
+class Mirrored:
+    """Two disks that get the same, one after the other."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._targets = targets
+
+    def write(self, at: int, content: memoryview | bytes) -> None:
+        """Put bytes at a place of each. Raises OSError."""
+        for target in self._targets:
+            target.write(at, content)
+
+    def zero(self, at: int, length: int) -> None:
+        """Make bytes of each zero. Raises OSError."""
+        for target in self._targets:
+            target.zero(at, length)
+
+    def flush(self) -> None:
+        """Return once all that was written is on both."""
+        for target in self._targets:
+            target.flush()
 
 
 @contextlib.contextmanager

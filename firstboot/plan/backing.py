@@ -122,16 +122,11 @@ def backing_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[Block
     written to, and for two that their serials do not tell apart.
     """
     disks = [d for d in devices if d.type == "disk" and d.size > 0]
-    matching = sorted((d for d in disks if fits(rule, d)), key=lambda d: d.serial)
-    wanted = 2 if rule.raid1 else 1
-    if len(matching) != wanted:
-        number = "1 disk" if len(matching) == 1 else f"{len(matching)} disks"
-        found = "fits no disk" if not matching else f"fits {number} ({describe(matching)})"
-        exactly = "two, as it says raid1," if rule.raid1 else "one"
+    matching = [d for d in disks if fits(rule, d)]
+    if len(matching) != wanted(rule):
         raise BackingDiskError(
-            f"the backing rule {found}; it has to fit exactly {exactly} of: {describe(disks)}",
-            hint="make storage.backing (or nodes[].disks.backing) name "
-            + ("the two disks, best by their serials" if rule.raid1 else "the one disk, best by its serial"),
+            f"the backing rule {fitting(rule, matching)} of: {describe(disks)}",
+            hint=f"make storage.backing (or nodes[].disks.backing) name {naming(rule)}",
         )
     for disk in matching:
         if (reason := unusable(disk)) is not None:
@@ -139,15 +134,35 @@ def backing_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[Block
                 f"the backing rule fits {disk.path} (serial {disk.serial or 'none'}), {reason}",
                 hint=f"make the rule name another disk of: {describe(disks)}",
             )
-    if rule.raid1 and not _told_apart(rule, matching):
+    if rule.raid1 and not told_apart(rule, matching):
         raise BackingDiskError(
             f"the backing rule fits two disks that their serials do not tell apart: {describe(matching)}",
-            hint="the halves of a mirror are known by their serials: use disks that have one each",
+            hint=UNTOLD,
         )
-    return tuple(matching)
+    return tuple(sorted(matching, key=lambda d: d.serial))
 
 
-def _told_apart(rule: DiskRule, disks: Sequence[BlockDevice]) -> bool:
+UNTOLD = "the halves of a mirror are known by their serials: use disks that have one each"
+
+
+def wanted(rule: DiskRule) -> int:
+    """How many disks a rule has to fit."""
+    return 2 if rule.raid1 else 1
+
+
+def fitting(rule: DiskRule, matching: Sequence[BlockDevice]) -> str:
+    """How many disks it does fit, and how many it has to."""
+    number = "1 disk" if len(matching) == 1 else f"{len(matching)} disks"
+    found = "fits no disk" if not matching else f"fits {number} ({describe(matching)})"
+    return f"{found}; it has to fit exactly {'two, as it says raid1,' if rule.raid1 else 'one'}"
+
+
+def naming(rule: DiskRule) -> str:
+    """What the rule should name."""
+    return "the two disks, best by their serials" if rule.raid1 else "the one disk, best by its serial"
+
+
+def told_apart(rule: DiskRule, disks: Sequence[BlockDevice]) -> bool:
     """Whether each of the two disks has a serial of its own, and each of the rule's patterns means one of them."""
     each_means_one = all(any(fnmatchcase(d.serial, serial) for d in disks) for serial in rule.serials)
     return each_means_one and all(d.serial for d in disks) and disks[0].serial != disks[1].serial

@@ -157,10 +157,12 @@ def with_new_half(mirror: Mirror, lost: str, half: Half) -> Mirror:
     return replace(mirror, halves=(kept, half), out=out)
 
 
-def advice(state: Standing, mirror: Mirror) -> str:
+def advice(state: Standing, mirror: Mirror, purpose: Purpose = "backing") -> str:
     """What to do about it, for the administrator; empty where there is nothing to do."""
     lost = " and ".join(state.lost)
     match state.state:
+        case "degraded" if purpose == "system":
+            return f"the disk with serial {lost} is lost; docs/plugs.md says how a blank one takes its place"
         case "degraded":
             return (
                 f"the disk with serial {lost} is lost; put a blank one in its place, then "

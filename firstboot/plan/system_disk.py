@@ -1,4 +1,4 @@
-"""Which disk the dom0 is installed on, and whether it may be written to at all."""
+"""Which disk, or mirrored pair of disks, the dom0 is installed on, and whether it may be written to at all."""
 
 from __future__ import annotations
 
@@ -36,25 +36,30 @@ class InstallAgain:
 Decision = Install | InstallAgain
 
 
-def system_disk(rule: DiskRule, devices: Sequence[BlockDevice]) -> BlockDevice:
-    """The one disk that the rule means.
+def system_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[BlockDevice, ...]:
+    """The one disk that the rule means; with raid1 the two, in the order of their serials.
 
-    Raises SystemDiskError for none, for several, and for one that it was booted from, or that cannot be written to.
+    Raises SystemDiskError for more or fewer, for one that it was booted from, or that cannot be written to, and for two
+    that their serials do not tell apart.
     """
     found = matching(rule, devices)
-    if len(found) != 1:
-        what = "fits no disk" if not found else f"fits {len(found)} disks ({backing.describe(found)})"
+    if len(found) != backing.wanted(rule):
         raise SystemDiskError(
-            f"the system rule {what}; it has to fit exactly one of: {shown(devices)}",
-            hint="make storage.system (or nodes[].disks.system) name the one disk, best by its serial",
+            f"the system rule {backing.fitting(rule, found)} of: {shown(devices)}",
+            hint=f"make storage.system (or nodes[].disks.system) name {backing.naming(rule)}",
         )
-    disk = found[0]
-    if (reason := _unusable(disk)) is not None:
+    for disk in found:
+        if (reason := _unusable(disk)) is not None:
+            raise SystemDiskError(
+                f"the system rule fits {_named(disk)}, {reason}",
+                hint=f"make the rule name another disk of: {shown(devices)}",
+            )
+    if rule.raid1 and not backing.told_apart(rule, found):
         raise SystemDiskError(
-            f"the system rule fits {_named(disk)}, {reason}",
-            hint=f"make the rule name another disk of: {shown(devices)}",
+            f"the system rule fits two disks that their serials do not tell apart: {backing.describe(found)}",
+            hint=backing.UNTOLD,
         )
-    return disk
+    return tuple(sorted(found, key=lambda disk: disk.serial))
 
 
 def matching(rule: DiskRule, devices: Sequence[BlockDevice]) -> list[BlockDevice]:

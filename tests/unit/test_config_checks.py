@@ -258,13 +258,6 @@ ERRORS: list[Case] = [
         "a world wide name is that of one disk",
     ),
     (
-        "mirrors_take_two_disks",
-        [(SYSTEM, "system: {raid1: true, serial: [system-1, system-2]}")],
-        "storage.system.raid1",
-        "raid1",
-        "the system disk cannot be a mirror yet",
-    ),
-    (
         "backing_is_not_system",
         [(BACKING, "backing: {raid1: true, serial: [data-1, system-2], min_size: 4G}")],
         "storage.backing",
@@ -367,6 +360,8 @@ ALLOWED: list[tuple[str, list[Change]]] = [
     ("one disk is wiped, by its serial", [wiped("serial: data-xen1")]),
     ("a mirrored pair is wiped, by both serials", [mirrored(f"{PAIR}, wipe: true")]),
     ("a mirrored pair by one pattern", [(BACKING, 'backing: {raid1: true, serial: "data-*", min_size: 4G}')]),
+    ("a mirrored system by one pattern", [(SYSTEM, 'system: {raid1: true, serial: "system-*"}')]),
+    ("a mirrored system by size", [(SYSTEM, "system: {raid1: true, max_size: 3G}")]),
     ("a mirrored pair by two patterns", [mirrored("serial: ['data-a*', 'data-b*']")]),
     (
         "a mirrored pair by size",

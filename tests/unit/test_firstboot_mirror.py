@@ -197,7 +197,7 @@ def test_the_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     mirrors.write(tmp_path / "m", replace(PAIR, out=("data-a",)))
     assert mirrors.read(tmp_path / "m") == replace(PAIR, out=("data-a",))
     (tmp_path / "m").write_text("{}")
-    with pytest.raises(NodeError, match="not what first boot has written"):
+    with pytest.raises(NodeError, match="not what was written there"):
         mirrors.read(tmp_path / "m")
 
 

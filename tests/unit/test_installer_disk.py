@@ -13,7 +13,7 @@ from config.model import DiskRule, Match
 from firstboot import observe
 from firstboot.errors import SystemDiskError
 from firstboot.plan.sighting import as_yaml
-from firstboot.plan.system_disk import Decision, Install, InstallAgain, admission, large_enough, system_disk
+from firstboot.plan.system_disk import Decision, Install, InstallAgain, admission, large_enough, system_disks
 from firstboot.probe.disks import BlockDevice, Contents, Edges, Signature, parse_edges, parse_wipefs
 from firstboot.probe.marker import BLOCK, Marker, parse_marker
 from tests.unit.test_firstboot_edges import read_od
@@ -35,11 +35,11 @@ def decide(
 
 
 def test_exactly_one_disk_has_to_fit() -> None:
-    assert system_disk(RULE, [DISK, DATA]) is DISK
+    assert system_disks(RULE, [DISK, DATA]) == (DISK,)
     with pytest.raises(SystemDiskError, match=r"fits no disk; .* one of: /dev/vdb \(4G, serial data-xen1"):
-        system_disk(RULE, [DATA])
+        system_disks(RULE, [DATA])
     with pytest.raises(SystemDiskError, match=r"fits 2 disks \(/dev/vda .*; /dev/vdc"):
-        system_disk(RULE, [DISK, DATA, replace(DISK, path="/dev/vdc", serial="system-2")])
+        system_disks(RULE, [DISK, DATA, replace(DISK, path="/dev/vdc", serial="system-2")])
 
 
 def stick(*labels: str) -> BlockDevice:
@@ -60,7 +60,7 @@ def stick(*labels: str) -> BlockDevice:
 )
 def test_what_can_never_be_the_system_disk(disk: BlockDevice, reason: str) -> None:
     with pytest.raises(SystemDiskError, match=reason):
-        system_disk(RULE, [disk, DATA])
+        system_disks(RULE, [disk, DATA])
 
 
 def test_a_disk_that_is_too_small_is_refused_with_both_sizes() -> None:

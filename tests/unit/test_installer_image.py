@@ -92,7 +92,8 @@ def test_the_last_partition_reaches_to_the_end_of_the_disk(
     head: bytes, tmp_path: Path, real_programs: None, more: int
 ) -> None:
     size = SIZE + more
-    first, last = fitted(head, ROOT_START, size, tmp_path)
+    table = fitted(head, ROOT_START, size, tmp_path)
+    first, last = table.first, table.last
     table = table_of(first, last, size, tmp_path / "disk")
     _, root = table["partitions"]
     assert root["start"] * 512 == ROOT_START
@@ -104,7 +105,7 @@ def test_the_last_partition_reaches_to_the_end_of_the_disk(
 
 def test_what_is_behind_the_table_stays(head: bytes, tmp_path: Path, real_programs: None) -> None:
     marked = head[: 512 << 10] + b"core" + head[(512 << 10) + 4 :]
-    first, _ = fitted(marked, ROOT_START, SIZE + MIB, tmp_path)
+    first = fitted(marked, ROOT_START, SIZE + MIB, tmp_path).first
     assert first[34 * 512 :] == marked[34 * 512 :]
 
 

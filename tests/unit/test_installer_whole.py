@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from config.door import run
 from config.errors import XenpairError
 from config.machine import Machine
 from config.payload import EDGE, IMAGE, INDEX
 from config.secrets import Secrets
-from firstboot import observe
-from firstboot.installer import installation
+from firstboot import mirrors, observe
+from firstboot.installer import installation, mirror
 from firstboot.installer.medium import Medium
+from firstboot.installer.table import Table
 from firstboot.installer.target import Target
 from firstboot.installer.teller import Consoles, Teller
+from firstboot.places import Places
+from firstboot.plan.mirror import LINUX_RAID, Mirror
 from firstboot.plan.system_disk import Install, InstallAgain, admission
 from firstboot.probe.disks import BlockDevice
 from firstboot.probe.marker import BLOCK, Marker, parse_marker
@@ -286,6 +291,109 @@ def test_a_second_installation_after_a_power_cut_goes_through(
             bare.install()
     bare.install()
     assert bare.is_whole()
+
+
+@dataclass
+class Pair:
+    """Two bare disks for a mirrored system, and what its mirror was made of."""
+
+    bare: Bare
+    made: list[Mirror]
+
+    def contents(self) -> list[bytes]:
+        return [Path(disk.path).read_bytes() for disk in self.bare.disks]
+
+    def boots(self) -> list[bool]:
+        return [content[510:512] == b"\x55\xaa" for content in self.contents()]
+
+
+@pytest.fixture
+def pair(bare: Bare, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    config = bare.path / "seed" / "cluster.yaml"
+    config.write_text(EXAMPLE.read_text().replace('{serial: "system-*"}', '{raid1: true, serial: "system-*"}'))
+    second = bare.path / "vdb"
+    with second.open("wb") as f:
+        f.truncate(DISK_SIZE + 8 * MIB)
+    bare.disks.append(BlockDevice(str(second), "disk", DISK_SIZE + 8 * MIB, serial="system-xen1-b"))
+    found = Pair(bare, [])
+
+    @contextlib.contextmanager
+    def mirrored_root(
+        made: Mirror, disks: Sequence[BlockDevice], tables: Sequence[Table], root_start: int
+    ) -> Iterator[Path]:
+        assert not any(found.boots())
+        for disk, table in zip(disks, tables, strict=True):
+            assert root_start + table.root_size <= disk.size - 33 * 512
+        found.made.append(made)
+        yield Path("/dev/md/xenpair-system")
+
+    monkeypatch.setattr(installation, "mirrored_root", mirrored_root)
+    return found
+
+
+def test_both_disks_of_a_mirrored_system_boot_and_have_identifiers_of_their_own(pair: Pair) -> None:
+    pair.bare.install()
+    assert pair.boots() == [True, True]
+    one, other = pair.contents()
+    raw = pair.bare.payload.raw
+    for content in (one, other):
+        assert content.startswith(BOOT_CODE)
+        assert content[34 * 512 : SIZE - EDGE] == raw[34 * 512 : SIZE - EDGE]
+    dumps = [run(["sfdisk", "--dump", disk.path]).stdout.lower() for disk in pair.bare.disks]
+    uuids = [set(re.findall(r"(?:uuid=|label-id: )(\S{36})", dump)) for dump in dumps]
+    assert not uuids[0] & uuids[1]
+    assert all(dump.count(LINUX_RAID.lower()) == 1 for dump in dumps)
+    (made,) = pair.made
+    assert [half.serial for half in made.halves] == ["system-xen1", "system-xen1-b"]
+    assert all(half.partuuid in uuid for half, uuid in zip(made.halves, uuids, strict=True))
+    assert mirrors.read(Places(pair.bare.root).system_mirror) == made
+
+
+def test_a_mirrored_system_needs_both_disks(pair: Pair) -> None:
+    del pair.bare.disks[1]
+    with pytest.raises(XenpairError, match=r"fits 1 disk .* exactly two, as it says raid1"):
+        pair.bare.install()
+    assert not pair.bare.boots()
+
+
+def test_where_one_disk_of_two_is_not_blank_neither_is_written_to(pair: Pair) -> None:
+    shell("mkswap", Path(pair.bare.disks[1].path))
+    before = pair.contents()
+    with pytest.raises(XenpairError, match=r"serial system-xen1-b. is not blank: swap"):
+        pair.bare.install()
+    assert pair.contents() == before
+
+
+def test_a_disk_without_room_for_the_superblock_is_no_half(pair: Pair) -> None:
+    with pair.bare.disk.open("r+b") as f:
+        f.truncate(SIZE)
+    pair.bare.disks[0] = replace(pair.bare.disks[0], size=SIZE)
+    with pytest.raises(XenpairError, match="and the image needs"):
+        pair.bare.install()
+
+
+@pytest.mark.parametrize("after", [2, 12, 40, 60])
+def test_a_mirrored_system_is_installed_again_after_a_power_cut(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    with monkeypatch.context() as patch:
+        cut_power(patch, after)
+        with pytest.raises(PowerCut):
+            pair.bare.install()
+    assert not any(pair.boots())
+    pair.bare.install()
+    assert pair.boots() == [True, True]
+
+
+def test_what_the_initramfs_made_of_a_disk_is_stopped_before_it_is_wiped(
+    bare: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[list[str]] = []
+    monkeypatch.setattr(mirror, "run", lambda argv: stopped.append([str(word) for word in argv]))
+    monkeypatch.setattr(observe, "holders", lambda name: ("md127", "dm-0") if name == "vda3" else ())
+    part = BlockDevice("/dev/vda3", "part", MIB, fstype="linux_raid_member")
+    mirror.release(replace(bare.disks[0], children=(part,)))
+    assert stopped == [["mdadm", "--stop", "/dev/md127"]]
 
 
 def test_the_root_file_system_begins_where_the_index_says(bare: Bare) -> None:

@@ -104,12 +104,10 @@ def test_a_mirrored_rule_gives_a_node_two_disks_that_fit_it() -> None:
     ]
     each = cluster(storage={"system": {"serial": "s-*"}, "backing": {"raid1": "true", "serial": ["A1", "B-*"]}})
     assert [one.serial for one in machine.disks(each, each.nodes[0])[1:]] == ["A1", "B-xen1"]
-    by_size = cluster(storage={"system": {"raid1": "true", "max_size": "4G"}, "backing": {"min_size": "5G"}})
-    assert [one.serial for one in machine.disks(by_size, by_size.nodes[0])] == [
-        "system-xen1-a",
-        "backing-xen1",
-        "system-xen1-b",
-    ]
+    by_size = cluster(storage={"system": {"raid1": "true", "max_size": "7G"}, "backing": {"min_size": "8G"}})
+    found = machine.disks(by_size, by_size.nodes[0], empty=True)
+    assert [one.serial for one in found] == ["system-xen1-a", "backing-xen1", "system-xen1-b"]
+    assert found[0].size == found[2].size == machine.EMPTY_SYSTEM_SIZE
 
 
 @pytest.mark.parametrize(
