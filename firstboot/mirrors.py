@@ -6,10 +6,12 @@ monitor, and at each boot before DRBD writes to the other one, by the storage un
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,6 +44,14 @@ def read(path: Path) -> Mirror | None:
         ) from e
 
 
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """The record for oneself, to be read and written anew: md's events come while somebody replaces a disk."""
+    with path.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def look(mirror: Mirror) -> tuple[Array | None, dict[str, str]]:
     """What the kernel says of the array, and how it calls the halves that are there, by PARTUUID."""
     names = {half.partuuid: name for half in mirror.halves if (name := observe.kernel_name(half.partition))}
@@ -57,15 +67,18 @@ def status(path: Path) -> tuple[Mirror, Standing] | None:
 
 def note(path: Path) -> Standing | None:
     """Write down who is out now, and tell how the mirror is; None where there is none. Raises NodeError."""
-    mirror = read(path)
-    if mirror is None:
+    if not path.exists():
         return None
-    array, names = look(mirror)
-    now = noted(mirror, array, names)
-    if now != mirror:
-        log.warning("%s: out of the mirror is now %s", path.stem, " and ".join(now.out) or "nobody")
-        write(path, now)
-    return standing(mirror, array, names)
+    with held(path):
+        mirror = read(path)
+        if mirror is None:
+            return None
+        array, names = look(mirror)
+        now = noted(mirror, array, names)
+        if now != mirror:
+            log.warning("%s: out of the mirror is now %s", path.stem, " and ".join(now.out) or "nobody")
+            write(path, now)
+        return standing(mirror, array, names)
 
 
 def admit(places: Places, waiting: Callable[[str], None], pause: Callable[[], None]) -> None:

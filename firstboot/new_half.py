@@ -22,12 +22,19 @@ log = logging.getLogger("xenpair")
 
 def replace_disk(places: Places, serial: str) -> None:
     """Give the mirror that disk. Raises NodeError where it takes none, BackingDiskError for a disk that is not fit."""
-    cluster = this_node(places).cluster
-    found = mirrors.status(places.mirror)
-    if found is None:
+    name = backing.partition_name(this_node(places).cluster)
+    if not places.mirror.exists():
         raise NodeError(
             "this node's backing disk is no mirror", hint="a disk below a RAID controller is replaced by its own means"
         )
+    with mirrors.held(places.mirror):
+        _replace(places, serial, name)
+
+
+def _replace(places: Places, serial: str, name: str) -> None:
+    found = mirrors.status(places.mirror)
+    if found is None:
+        raise NodeError(f"{places.mirror} is gone", hint="type it again")
     known, now = found
     if now.state != "degraded":
         raise NodeError(f"the mirror below DRBD is {now.state}, so it takes no disk", hint=mirror.advice(now, known))
@@ -43,7 +50,7 @@ def replace_disk(places: Places, serial: str) -> None:
     known = mirror.with_new_half(known, now.lost[0], half)
     mirrors.write(places.mirror, known)
     if not there:
-        partition(disk, half.partuuid, backing.partition_name(cluster), mirror.LINUX_RAID)
+        partition(disk, half.partuuid, name, mirror.LINUX_RAID)
     # mdadm finds the array's stable name too long.
     device = known.device.resolve()
     for gone in ("failed", "detached"):

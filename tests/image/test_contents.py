@@ -167,6 +167,17 @@ def test_the_initramfs_is_one_and_carries_the_lvm_filter(image: Image, described
     assert {"ext4", "ahci", "nvme", "megaraid_sas", "virtio_blk", "xen-blkfront"} <= modules
 
 
+def test_the_initramfs_puts_together_a_mirrored_system_and_nothing_foreign(image: Image, described: Manifest) -> None:
+    files = initramfs_files(image.read(f"/boot/initrd.img-{described.kernel}"))
+    assert files["etc/mdadm/mdadm.conf"] == image.read("/etc/mdadm/mdadm.conf")
+    assert b"POLICY auto=no" in files["etc/mdadm/mdadm.conf"]
+    assert any(name.endswith("sbin/mdadm") for name in files)
+    assert any(name.endswith("/64-md-raid-assembly.rules") for name in files)
+    assert any(Path(name).name.startswith("raid1.ko") for name in files)
+    assert [line for line in files["conf/modules"].decode().split() if "raid" in line] == ["raid1"]
+    assert image.exists("/usr/lib/xenpair/mirror-event")
+
+
 def test_everything_asked_for_is_in_the_manifest(described: Manifest, loaded: Loaded) -> None:
     assert set(PACKAGES) <= set(described.packages)
     assert {"xenpair-firstboot", "drbd-utils", "lvm2", "heartbeat"} <= set(described.packages)

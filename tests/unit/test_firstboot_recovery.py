@@ -13,7 +13,7 @@ from firstboot.errors import JournalError, ProbeError
 from firstboot.journal import Entry, Reading
 from firstboot.places import Places
 from firstboot.plan.recovery import Past, judge
-from firstboot.probe.disks import BlockDevice
+from firstboot.probe.disks import BlockDevice, parse_lsblk
 from firstboot.probe.records import device_in_join, device_in_resource
 from firstboot.status import as_text, firstboot_status, without_identity
 
@@ -138,3 +138,24 @@ def test_status_names_the_journals_that_were_kept(tmp_path: Path) -> None:
     assert f"the journal was damaged, and rebuilt; kept as {kept}" in as_text(without_identity(places, "host"))
     places.formed.write_text("xen1\n")
     assert firstboot_status(places).damaged_journals == (str(kept),)
+
+
+ARRAY = "4f051fbf:bc8b4c10:b0721cf6:53a873d0"
+
+
+def test_a_mirror_is_known_from_the_join_and_from_one_half(captured: Path) -> None:
+    devices = parse_lsblk((captured / "lsblk-mirror-degraded.json").read_text())
+    rebuild = judge("j", Reading(), Past(TRACES, {"join.json": f"md-uuid-{ARRAY}"}), devices)
+    assert rebuild is not None
+    assert rebuild.disks == {"array": ARRAY, "made": "yes", "known_from": "join.json"}
+    begun = {"a.partuuid": P1, "b.partuuid": P2, "array": ARRAY}
+    known = Reading((Entry("disks", "begun", 1.0, {**begun, "made": "yes"}),))
+    assert judge("j", known, Past(TRACES, {"join.json": f"md-uuid-{ARRAY}"}), devices) is None
+    with pytest.raises(JournalError, match="of which no half is here"):
+        judge("j", Reading(), Past(TRACES, {"join.json": f"md-uuid-{ARRAY}"}), (DISK,))
+
+
+def test_a_mirror_in_drbds_resource_file_is_read_as_the_join_writes_it() -> None:
+    text = RESOURCE.replace(f'disk "/dev/disk/by-partuuid/{P1}"', f'disk "/dev/disk/by-id/md-uuid-{ARRAY}"')
+    assert device_in_resource(text, "xen1") == f"md-uuid-{ARRAY}"
+    assert device_in_resource(text, "xen2") == P2

@@ -75,7 +75,7 @@ def test_another_mmdebstrap_makes_another_first_layer(pair: Cluster, monkeypatch
     assert Request.of(pair.debian).key != before
 
 
-@pytest.mark.parametrize("name", ["etc/initramfs-tools/hooks/xenpair", "etc/lvm/lvm.conf"])
+@pytest.mark.parametrize("name", ["etc/initramfs-tools/hooks/xenpair", "etc/lvm/lvm.conf", "etc/mdadm/mdadm.conf"])
 def test_what_the_initramfs_carries_is_in_the_first_layer(name: str) -> None:
     assert name in rootfs.carried_by_initramfs()
 
