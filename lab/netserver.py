@@ -29,6 +29,8 @@ _QMP = "uplink.qmp"
 _READY = "boot the machines from the network now"
 """The last line that `invoke serve` says before it serves."""
 _STARTUP = 60.0
+WINDOW = "24h"
+"""Longer than anybody keeps a lab up: a server that ends by itself would be missed by the next wait."""
 
 Update = Callable[..., State]
 
@@ -54,6 +56,7 @@ def server_argv(name: str, directory: Path) -> list[str]:
     return [
         *("ip", "netns", "exec", name, sys.executable, "-m", "invoke", "--search-root", str(SOURCES)),
         *("serve", "--interface", CARD, "--config", str(directory / SERVED / CONFIG)),
+        *("--window", WINDOW),
         *("--out", str(directory / "netboot"), "--authorized-keys", str((directory / ssh.KEY).with_suffix(".pub"))),
     ]
 

@@ -203,7 +203,7 @@ class Lab:
         except KeyboardInterrupt:
             raise InterruptedWaitError(
                 "interrupted; the nodes go on running",
-                hint="`invoke lab.up` waits again, `invoke lab.down` stops them",
+                hint="the same command waits again, `invoke lab.down` stops them",
             ) from None
 
     def _restart(self, name: str) -> Process:

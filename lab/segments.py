@@ -37,10 +37,13 @@ def start(directory: Path, update: Update) -> None:
 
 def guard(directory: Path, state: State) -> None:
     """See that what the pair needs to form still runs. Raises StartError with the end of the log of what does not."""
-    for what, process in (("switch", state.switch), ("gateway", state.gateway)):
+    needed = {"switch": state.switch, "gateway": state.gateway}
+    if state.via == "pxe":
+        needed |= {"uplink": state.uplink, "server": state.server}
+    for what, process in needed.items():
         if process is None or not process.alive():
             log = (directory / f"{what}.err").read_text(errors="replace").strip()
-            raise StartError(f"the lab's {what} ended: {log[-1000:]}", hint="`invoke lab.up` starts it again")
+            raise StartError(f"the lab's {what} ended: {log[-1000:]}", hint="the same command starts it again")
 
 
 def _start_gateway(directory: Path, cluster: Cluster, update: Update) -> None:

@@ -12,10 +12,11 @@ from config.payload import IMAGE, INDEX
 from images.disklayer import LOADERS, PAYLOAD
 from images.manifest import NAME, Artifact, Manifest, measure
 from images.netboot import IPXE
-from lab import disks, machine, netserver
-from lab.errors import LabError
+from lab import disks, machine, netserver, segments
+from lab.errors import LabError, StartError
 from lab.origin import CONFIG, SERVED, Origin
 from lab.pair import Lab
+from lab.process import Process
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "cluster.yaml"
 SECRETS = "not: read here\n"
@@ -118,3 +119,15 @@ def test_a_network_installation_takes_root(tmp_path: Path, monkeypatch: pytest.M
     Origin.read("usb", out).check()
     with pytest.raises(LabError, match="takes root"):
         Origin.read("pxe", out).check()
+
+
+def test_the_end_of_the_install_server_ends_the_wait(lab: Lab, tmp_path: Path) -> None:
+    runs = Process.spawn(["sleep", "60"], cwd=tmp_path, log=tmp_path / "log")
+    try:
+        state = lab.state().model_copy(update=dict.fromkeys(("switch", "gateway", "uplink", "server"), runs))
+        segments.guard(lab.directory, state)
+        (lab.directory / "server.err").write_text("xenpair: dnsmasq has ended by itself\n")
+        with pytest.raises(StartError, match="the lab's server ended(?s:.*)dnsmasq has ended"):
+            segments.guard(lab.directory, state.model_copy(update={"server": None}))
+    finally:
+        runs.kill()
