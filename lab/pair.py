@@ -254,7 +254,7 @@ class Lab:
             for process in [*running.values(), *others]:
                 process.terminate()
             netserver.stop(state, self.directory, self._update)
-            self._update(nodes={}, ports={}, gateway=None, switch=None)
+            self._update(nodes={}, ports={}, page=None, gateway=None, switch=None)
 
     def renew(self, name: str) -> None:
         """Put a new machine in the node's place: nothing on its disks. Raises LabError while the old one runs."""

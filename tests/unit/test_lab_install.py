@@ -106,10 +106,11 @@ def test_each_lab_has_a_namespace_of_its_own(tmp_path: Path) -> None:
 
 def test_the_server_and_its_link_run_in_the_namespace(tmp_path: Path) -> None:
     name = netserver.namespace(tmp_path)
-    uplink, server = netserver.uplink_argv(name), netserver.server_argv(name, tmp_path)
+    uplink, server = netserver.uplink_argv(name), netserver.server_argv(name, tmp_path, load(EXAMPLE).cluster)
     assert uplink[:4] == server[:4] == ["ip", "netns", "exec", name]
     assert f"tap,id=tap,ifname={netserver.CARD},script=no,downscript=no" in uplink
     assert server[server.index("--interface") + 1] == netserver.CARD
+    assert server[server.index("--page") + 1] == "192.168.132.252:8088"
     assert server[server.index("--authorized-keys") + 1] == str(tmp_path / "id_ed25519.pub")
 
 
@@ -127,7 +128,7 @@ def test_the_end_of_the_install_server_ends_the_wait(lab: Lab, tmp_path: Path) -
         state = lab.state().model_copy(update=dict.fromkeys(("switch", "gateway", "uplink", "server"), runs))
         segments.guard(lab.directory, state)
         (lab.directory / "server.err").write_text("xenpair: dnsmasq has ended by itself\n")
-        with pytest.raises(StartError, match="the lab's server ended(?s:.*)dnsmasq has ended"):
+        with pytest.raises(StartError, match=r"the lab's server ended(?s:.*)dnsmasq has ended"):
             segments.guard(lab.directory, state.model_copy(update={"server": None}))
     finally:
         runs.kill()
