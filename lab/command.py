@@ -52,7 +52,10 @@ def up(name: str, config: Path, out: Path, firmware: str) -> int:
 def install(name: str, config: Path, out: Path, firmware: str, via: str) -> int:
     """The same from empty disks, installed by the way that via names."""
     lab = Lab.prepare(directory(name), config, Origin.read(via, out), firmware=_firmware(firmware))
-    lab.up(timeout=INSTALL_TIMEOUT)
+    lab.start()
+    if (page := lab.state().page) is not None:
+        sys.stdout.write(f"every node, live: http://127.0.0.1:{page}/\n")
+    lab.wait(timeout=INSTALL_TIMEOUT)
     return show_status(lab, json=False)
 
 

@@ -18,7 +18,7 @@ from config.errors import CommandError
 from config.model import Cluster
 from lab import monitor, ssh
 from lab.errors import StartError
-from lab.network import SERVER, netdev, server_address
+from lab.network import PAGE_PORT, SERVER, netdev, server_address
 from lab.origin import CONFIG, SERVED
 from lab.process import SOURCES, Process
 from lab.state import State
@@ -29,6 +29,8 @@ _QMP = "uplink.qmp"
 _READY = "boot the machines from the network now"
 """The last line that `invoke serve` says before it serves."""
 _STARTUP = 60.0
+WINDOW = "24h"
+"""Longer than anybody keeps a lab up: a server that ends by itself would be missed by the next wait."""
 
 Update = Callable[..., State]
 
@@ -49,11 +51,12 @@ def uplink_argv(name: str) -> list[str]:
     return argv
 
 
-def server_argv(name: str, directory: Path) -> list[str]:
-    """The command line of the server in the namespace of that name."""
+def server_argv(name: str, directory: Path, cluster: Cluster) -> list[str]:
+    """The command line of the server in the namespace of that name; the gateway leads to its page."""
     return [
         *("ip", "netns", "exec", name, sys.executable, "-m", "invoke", "--search-root", str(SOURCES)),
         *("serve", "--interface", CARD, "--config", str(directory / SERVED / CONFIG)),
+        *("--window", WINDOW, "--page", f"{server_address(cluster)}:{PAGE_PORT}"),
         *("--out", str(directory / "netboot"), "--authorized-keys", str((directory / ssh.KEY).with_suffix(".pub"))),
     ]
 
@@ -67,7 +70,7 @@ def start(directory: Path, state: State, update: Update) -> None:
     if state.server is None or not state.server.alive():
         log = directory / LOG
         begin = log.stat().st_size if log.exists() else 0
-        process = Process.spawn(server_argv(name, directory), cwd=directory, log=log)
+        process = Process.spawn(server_argv(name, directory, state.cluster), cwd=directory, log=log)
         update(server=process)
         _wait_ready(process, log, begin)
 

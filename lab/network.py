@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from config.model import Cluster
+from images.serving.interface import addresses_of, free_range
 from lab.errors import LabError, StartError
 from lab.media import Via
 from lab.monitor import short_path
@@ -25,6 +26,8 @@ GATEWAY = Cable("guest", "HOST")
 BMCS = Cable("guest", "BMC")
 SERVER = Cable("guest", "SERVER")
 """Of the server that installs, where there is one."""
+PAGE_PORT = 8088
+"""Where it has its web page, at its own address."""
 
 
 def node_cables(name: str) -> tuple[Cable, Cable]:
@@ -82,16 +85,21 @@ def _free_addresses(cluster: Cluster, wanted: int) -> list[IPv4Address]:
     return free[:wanted]
 
 
-def gateway_argv(cluster: Cluster, ports: Mapping[str, int], *, qmp: str) -> list[str]:
+def gateway_argv(cluster: Cluster, ports: Mapping[str, int], *, qmp: str, page: int | None = None) -> list[str]:
     """QEMU's command line for the gateway. ports: by node, the port on 127.0.0.1 that leads to its SSH.
 
-    Nodes cannot reach the world through it (restrict=on), only answer.
+    page: the port that leads to the install server's web page; then there is one, and the gateway's DHCP gives out no
+    address that the config speaks of. Nodes cannot reach the world through it (restrict=on), only answer.
     """
     address, dns = gateway_addresses(cluster)
     network = cluster.nodes[0].addresses.guest.network
     user = f"user,id=user,net={network},host={address},dns={dns},ipv6=off,restrict=on"
     for node in cluster.nodes:
         user += f",hostfwd=tcp:127.0.0.1:{ports[node.name]}-{node.addresses.guest.ip}:22"
+    if page is not None:
+        server = server_address(cluster)
+        leases = free_range(network, {*addresses_of([cluster]), address, dns, server})
+        user += f",dhcpstart={leases.first},hostfwd=tcp:127.0.0.1:{page}-{server}:{PAGE_PORT}"
     argv = ["qemu-system-x86_64", "-name", "gateway", "-machine", "none", "-nodefaults", "-display", "none"]
     argv += ["-qmp", f"unix:{qmp},server=on,wait=off", "-netdev", user, "-netdev", netdev(GATEWAY, "segment")]
     return [

@@ -203,7 +203,7 @@ class Lab:
         except KeyboardInterrupt:
             raise InterruptedWaitError(
                 "interrupted; the nodes go on running",
-                hint="`invoke lab.up` waits again, `invoke lab.down` stops them",
+                hint="the same command waits again, `invoke lab.down` stops them",
             ) from None
 
     def _restart(self, name: str) -> Process:
@@ -254,7 +254,7 @@ class Lab:
             for process in [*running.values(), *others]:
                 process.terminate()
             netserver.stop(state, self.directory, self._update)
-            self._update(nodes={}, ports={}, gateway=None, switch=None)
+            self._update(nodes={}, ports={}, page=None, gateway=None, switch=None)
 
     def renew(self, name: str) -> None:
         """Put a new machine in the node's place: nothing on its disks. Raises LabError while the old one runs."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from config.model import Cluster
 from lab import bmc, monitor, netserver, network, ssh
 from lab.errors import StartError
 from lab.process import Process
@@ -29,7 +28,7 @@ def start(directory: Path, update: Update) -> None:
         network.wait_ready(process, directory, log)
         network.control(directory, Faults(faults=state.faults))
     if state.gateway is None or not state.gateway.alive():
-        _start_gateway(directory, state.cluster, update)
+        _start_gateway(directory, state, update)
     if state.via == "pxe":
         netserver.start(directory, load(directory), update)
     bmc.start(directory, load(directory), lambda bmcs: update(bmcs=bmcs))
@@ -37,19 +36,24 @@ def start(directory: Path, update: Update) -> None:
 
 def guard(directory: Path, state: State) -> None:
     """See that what the pair needs to form still runs. Raises StartError with the end of the log of what does not."""
-    for what, process in (("switch", state.switch), ("gateway", state.gateway)):
+    needed = {"switch": state.switch, "gateway": state.gateway}
+    if state.via == "pxe":
+        needed |= {"uplink": state.uplink, "server": state.server}
+    for what, process in needed.items():
         if process is None or not process.alive():
             log = (directory / f"{what}.err").read_text(errors="replace").strip()
-            raise StartError(f"the lab's {what} ended: {log[-1000:]}", hint="`invoke lab.up` starts it again")
+            raise StartError(f"the lab's {what} ended: {log[-1000:]}", hint="the same command starts it again")
 
 
-def _start_gateway(directory: Path, cluster: Cluster, update: Update) -> None:
+def _start_gateway(directory: Path, state: State, update: Update) -> None:
     log = directory / "gateway.err"
     for attempt in range(3):
-        ports = dict(zip((node.name for node in cluster.nodes), network.free_ports(2), strict=True))
-        argv = network.gateway_argv(cluster, ports, qmp=GATEWAY_QMP)
+        *free, last = network.free_ports(3)
+        ports = dict(zip((node.name for node in state.cluster.nodes), free, strict=True))
+        page = last if state.via == "pxe" else None
+        argv = network.gateway_argv(state.cluster, ports, qmp=GATEWAY_QMP, page=page)
         process = Process.spawn(argv, cwd=directory, log=log)
-        update(gateway=process, ports=ports)
+        update(gateway=process, ports=ports, page=page)
         try:
             monitor.wait_ready(process, directory, GATEWAY_QMP, log)
         except StartError:

@@ -69,6 +69,8 @@ class State(BaseModel):
     """The install server."""
     installed: tuple[str, ...] = ()
     """The nodes whose installer was seen to be done, in a lab that is installed."""
+    page: int | None = None
+    """The port on 127.0.0.1 that leads to its web page."""
     nodes: dict[str, Process] = {}
     """The QEMU of each node that was started."""
     ports: dict[str, int] = {}

@@ -42,7 +42,7 @@ def make(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Ma
 
 @pytest.mark.parametrize(
     ("via", "firmware"),
-    product(("usb", "cd", "pxe"), ("bios", "uefi")),
+    list(product(("usb", "cd", "pxe"), ("bios", "uefi"))),
 )
 def test_an_empty_server_comes_to_the_installer(make: Make, via: str, firmware: Firmware) -> None:
     if via == "pxe" and os.geteuid() != 0:

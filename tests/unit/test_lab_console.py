@@ -6,7 +6,10 @@ import pytest
 
 from lab.console import TAIL, Console, Follower, Progress, Stage, advance, clean
 
-BOOT = (Path(__file__).parent / "captured" / "console-boot.txt").read_bytes()
+CAPTURED = Path(__file__).parent / "captured"
+BOOT = (CAPTURED / "console-boot.txt").read_bytes()
+INSTALLATION = (CAPTURED / "console-install.txt").read_bytes()
+"""Over the network on BIOS, up to the installed system's first lines; most of the kernel's and Xen's are left out."""
 
 
 def stages(data: bytes, piece: int) -> list[Stage]:
@@ -128,6 +131,17 @@ def test_an_installation_and_the_boot_after_it_are_one_way_up() -> None:
     assert [progress.stage for progress in seen] == stages
     assert {(progress.reboots, progress.failure) for progress in seen} == {(0, "")}
     assert [progress.text for progress in seen[5:8]] == ["[7/7] boot: done", "installed", "GRUB"]
+
+
+def test_a_real_installation_is_followed_to_the_installed_systems_kernel() -> None:
+    console, states = Console(), set()
+    assert stages(INSTALLATION, 100) == [Stage.FIRMWARE, Stage.INSTALLER, Stage.GRUB, Stage.XEN, Stage.LINUX]
+    for line in INSTALLATION.splitlines(keepends=True):
+        console.feed(line)
+        assert not console.progress.failure
+        states.add(console.progress.text)
+    assert console.progress.reboots == 0
+    assert states > {"[5/7] write: running", "[7/7] boot: done", "installed"}
 
 
 def test_how_much_is_written_is_told_beside_the_step_which_stays_the_same() -> None:

@@ -12,10 +12,11 @@ from config.payload import IMAGE, INDEX
 from images.disklayer import LOADERS, PAYLOAD
 from images.manifest import NAME, Artifact, Manifest, measure
 from images.netboot import IPXE
-from lab import disks, machine, netserver
-from lab.errors import LabError
+from lab import disks, machine, netserver, segments
+from lab.errors import LabError, StartError
 from lab.origin import CONFIG, SERVED, Origin
 from lab.pair import Lab
+from lab.process import Process
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "cluster.yaml"
 SECRETS = "not: read here\n"
@@ -105,10 +106,11 @@ def test_each_lab_has_a_namespace_of_its_own(tmp_path: Path) -> None:
 
 def test_the_server_and_its_link_run_in_the_namespace(tmp_path: Path) -> None:
     name = netserver.namespace(tmp_path)
-    uplink, server = netserver.uplink_argv(name), netserver.server_argv(name, tmp_path)
+    uplink, server = netserver.uplink_argv(name), netserver.server_argv(name, tmp_path, load(EXAMPLE).cluster)
     assert uplink[:4] == server[:4] == ["ip", "netns", "exec", name]
     assert f"tap,id=tap,ifname={netserver.CARD},script=no,downscript=no" in uplink
     assert server[server.index("--interface") + 1] == netserver.CARD
+    assert server[server.index("--page") + 1] == "192.168.132.252:8088"
     assert server[server.index("--authorized-keys") + 1] == str(tmp_path / "id_ed25519.pub")
 
 
@@ -118,3 +120,15 @@ def test_a_network_installation_takes_root(tmp_path: Path, monkeypatch: pytest.M
     Origin.read("usb", out).check()
     with pytest.raises(LabError, match="takes root"):
         Origin.read("pxe", out).check()
+
+
+def test_the_end_of_the_install_server_ends_the_wait(lab: Lab, tmp_path: Path) -> None:
+    runs = Process.spawn(["sleep", "60"], cwd=tmp_path, log=tmp_path / "log")
+    try:
+        state = lab.state().model_copy(update=dict.fromkeys(("switch", "gateway", "uplink", "server"), runs))
+        segments.guard(lab.directory, state)
+        (lab.directory / "server.err").write_text("xenpair: dnsmasq has ended by itself\n")
+        with pytest.raises(StartError, match=r"the lab's server ended(?s:.*)dnsmasq has ended"):
+            segments.guard(lab.directory, state.model_copy(update={"server": None}))
+    finally:
+        runs.kill()

@@ -1,5 +1,6 @@
 """From the config to the virtual servers: QEMU's command lines, disks, the gateway's addresses."""
 
+from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import Any
 
@@ -233,3 +234,20 @@ def test_the_install_server_has_a_cable_and_an_address_of_its_own() -> None:
 def test_a_machine_that_is_being_installed_ends_at_its_reset_and_no_other() -> None:
     assert "-no-reboot" in argv(cluster(), via="usb", ends_at_reset=True)
     assert "-no-reboot" not in argv(cluster(), via="usb")
+
+
+def test_machines_that_boot_over_the_network_get_no_address_of_the_config_and_their_page_is_seen_from_the_host() -> (
+    None
+):
+    # Where QEMU's DHCP would begin by itself.
+    low = {"addresses": {"guest": "192.168.132.15/24", "cluster": "10.10.32.1/24"}}
+    argv = network.gateway_argv(cluster(xen1=low), {"xen1": 1, "xen2": 2}, qmp="g.qmp", page=3)
+    (user,) = (value for value in values(argv, "-netdev") if value.startswith("user,"))
+    options = user.split(",")
+    assert "hostfwd=tcp:127.0.0.1:3-192.168.132.252:8088" in options
+    (start,) = (option.partition("=")[2] for option in options if option.startswith("dhcpstart="))
+    # It gives out 16 (slirp, NB_BOOTP_CLIENTS).
+    given = {IPv4Address(start) + i for i in range(16)}
+    config = cluster(xen1=low)
+    nodes = {node.addresses.guest.ip for node in config.nodes}
+    assert not given & {*nodes, *network.gateway_addresses(config), network.server_address(config)}
