@@ -47,12 +47,12 @@ def test_drbd_lies_on_a_mirror_of_two_disks(lab: Lab) -> None:
         assert lab.ssh(node, "systemctl", "--failed", "--no-legend").stdout.strip() == ""
 
 
-def test_a_node_comes_back_on_one_half_and_takes_a_blank_disk_in_place_of_the_other(lab: Lab) -> None:
-    lab.kill("xen1")
+def test_a_pair_comes_back_with_one_half_dead_and_takes_a_blank_disk_in_its_place(lab: Lab) -> None:
+    lab.kill()
     # The next power-on finds a blank disk of the same serial there.
     (lab.directory / disk_file("xen1", "backing", "-b")).unlink()
-    lab.start("xen1")
-    lab.wait("xen1", timeout=BOOT_LIMIT)
+    lab.start()
+    lab.wait(timeout=BOOT_LIMIT)
     found = wait_until(lab, "xen1", BOOT_LIMIT, lambda found: found["mirror"]["state"] == "degraded")
     assert found["mirror"]["lost"] == ["data-xen1-b"]
     assert found["health"] == "degraded"
