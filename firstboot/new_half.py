@@ -13,7 +13,7 @@ from firstboot import mirrors, observe
 from firstboot.errors import BackingDiskError, NodeError
 from firstboot.node import this_node
 from firstboot.places import Places
-from firstboot.plan import backing, mirror
+from firstboot.plan import backing, disk_choice, mirror
 from firstboot.probe.disks import BlockDevice
 from firstboot.steps.disks import partition
 
@@ -63,9 +63,9 @@ def _disk(serial: str, devices: tuple[BlockDevice, ...]) -> BlockDevice:
     found = [disk for disk in disks if disk.serial == serial]
     if len(found) != 1:
         raise BackingDiskError(
-            f"{len(found) or 'no'} disks here have the serial {serial}; there are: {backing.describe(disks)}"
+            f"{len(found) or 'no'} disks here have the serial {serial}; there are: {disk_choice.describe(disks)}"
         )
-    if (reason := backing.unusable(found[0])) is not None:
+    if (reason := disk_choice.unusable(found[0])) is not None:
         raise BackingDiskError(f"{found[0].path} is the disk with serial {serial}, {reason}")
     return found[0]
 

@@ -27,8 +27,8 @@ from firstboot.installer.target import Mirrored, Target, opened
 from firstboot.installer.teller import Teller
 from firstboot.pinned import PinnedServer
 from firstboot.places import Places
-from firstboot.plan import system_disk
-from firstboot.plan.backing import may_wipe, wanted
+from firstboot.plan import disk_choice, system_disk
+from firstboot.plan.backing import may_wipe
 from firstboot.plan.sighting import as_yaml
 from firstboot.probe.disks import EDGE as LOOKED_AT
 from firstboot.probe.disks import BlockDevice
@@ -130,10 +130,12 @@ def _identity(source: Source, teller: Teller) -> Assignment:
 def _disks(rule: DiskRule, teller: Teller) -> tuple[BlockDevice, ...]:
     deadline = time.monotonic() + DISK_PATIENCE
     while (
-        len(system_disk.matching(rule, devices := observe.block_devices())) < wanted(rule)
+        len(disk_choice.matching(rule, devices := observe.block_devices())) < disk_choice.wanted(rule)
         and time.monotonic() < deadline
     ):
-        teller.waiting(f"the system rule fits too few disks yet; there: {system_disk.shown(devices)}")
+        teller.waiting(
+            f"the system rule fits too few disks yet; there: {disk_choice.describe(disk_choice.disks(devices))}"
+        )
         time.sleep(1)
     return system_disk.system_disks(rule, devices)
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from config.diskrules import is_exact, names_each_disk
-from config.model import Cluster, DiskRule, format_size
+from config.model import Cluster, DiskRule
 from firstboot.errors import BackingDiskError
+from firstboot.plan.disk_choice import choose, named, unusable
 from firstboot.probe.disks import BlockDevice, Contents, edge_ranges
-
-SEED_LABEL = "XENPAIRSEED"
-"""Volume label of the seed medium, as in firstboot.steps.seed."""
 
 NAME_LENGTH = 36
 """Characters of a partition's name (UEFI specification, GPT partition entry: 72 bytes of UTF-16)."""
@@ -92,94 +89,12 @@ def _name_stem(cluster: Cluster) -> str:
     return f"xenpair-{cluster.cluster.name}-"[:NAME_LENGTH]
 
 
-def fits(rule: DiskRule, disk: BlockDevice) -> bool:
-    """Whether a disk is what the rule means."""
-    return (
-        (rule.serial is None or any(fnmatchcase(disk.serial, serial) for serial in rule.serials))
-        and (rule.wwn is None or rule.wwn == disk.wwn)
-        and (rule.model is None or fnmatchcase(disk.model, rule.model))
-        and (rule.min_size is None or disk.size >= rule.min_size)
-        and (rule.max_size is None or disk.size <= rule.max_size)
-    )
-
-
-def describe(disks: Sequence[BlockDevice]) -> str:
-    """The disks as the administrator needs to see them to write a rule."""
-    return (
-        "; ".join(
-            f"{d.path} ({format_size(d.size)}, serial {d.serial or 'none'}, wwn {d.wwn or 'none'}, "
-            f"model {d.model or 'none'}{', in use' if d.in_use else ''})"
-            for d in disks
-        )
-        or "no disk at all"
-    )
-
-
 def backing_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[BlockDevice, ...]:
     """The one disk that the rule means; with raid1 the two, in the order of their serials.
 
-    Raises BackingDiskError for more or fewer, for one that is the system disk or the install medium, or that cannot be
-    written to, and for two that their serials do not tell apart.
+    Raises BackingDiskError as disk_choice.choose() does.
     """
-    disks = [d for d in devices if d.type == "disk" and d.size > 0]
-    matching = [d for d in disks if fits(rule, d)]
-    if len(matching) != wanted(rule):
-        raise BackingDiskError(
-            f"the backing rule {fitting(rule, matching)} of: {describe(disks)}",
-            hint=f"make storage.backing (or nodes[].disks.backing) name {naming(rule)}",
-        )
-    for disk in matching:
-        if (reason := unusable(disk)) is not None:
-            raise BackingDiskError(
-                f"the backing rule fits {disk.path} (serial {disk.serial or 'none'}), {reason}",
-                hint=f"make the rule name another disk of: {describe(disks)}",
-            )
-    if rule.raid1 and not told_apart(rule, matching):
-        raise BackingDiskError(
-            f"the backing rule fits two disks that their serials do not tell apart: {describe(matching)}",
-            hint=UNTOLD,
-        )
-    return tuple(sorted(matching, key=lambda d: d.serial))
-
-
-UNTOLD = "the halves of a mirror are known by their serials: use disks that have one each"
-
-
-def wanted(rule: DiskRule) -> int:
-    """How many disks a rule has to fit."""
-    return 2 if rule.raid1 else 1
-
-
-def fitting(rule: DiskRule, matching: Sequence[BlockDevice]) -> str:
-    """How many disks it does fit, and how many it has to."""
-    number = "1 disk" if len(matching) == 1 else f"{len(matching)} disks"
-    found = "fits no disk" if not matching else f"fits {number} ({describe(matching)})"
-    return f"{found}; it has to fit exactly {'two, as it says raid1,' if rule.raid1 else 'one'}"
-
-
-def naming(rule: DiskRule) -> str:
-    """What the rule should name."""
-    return "the two disks, best by their serials" if rule.raid1 else "the one disk, best by its serial"
-
-
-def told_apart(rule: DiskRule, disks: Sequence[BlockDevice]) -> bool:
-    """Whether each of the two disks has a serial of its own, and each of the rule's patterns means one of them."""
-    each_means_one = all(any(fnmatchcase(d.serial, serial) for d in disks) for serial in rule.serials)
-    return each_means_one and all(d.serial for d in disks) and disks[0].serial != disks[1].serial
-
-
-def unusable(disk: BlockDevice) -> str | None:
-    """Why that disk is never written to, whatever the config says; None where nothing speaks against it."""
-    if disk.in_use:
-        mounted = ", ".join(m for d in disk.walk() for m in d.mountpoints)
-        return f"which is in use: {mounted}; that is the system disk or the install medium"
-    if any(d.label == SEED_LABEL for d in disk.walk()):
-        return f"which carries the label {SEED_LABEL}; that is the seed medium"
-    if disk.removable and disk.transport == "usb":
-        return "which is a removable USB medium, the kind that a machine is installed from"
-    if disk.read_only:
-        return "which is read-only"
-    return None
+    return choose("backing", rule, devices, unusable, BackingDiskError)
 
 
 OWN_TABLE = frozenset({"gpt", "PMBR"})
@@ -212,7 +127,7 @@ def backing_partition(
     if is_blank(disk, contents) or is_half_made(disk, contents, history):
         if contents.held:
             raise BackingDiskError(
-                f"{disk.path} (serial {disk.serial or 'none'}) shows nothing on it, and something uses it all the same",
+                f"{named(disk)} shows nothing on it, and something uses it all the same",
                 hint="see `lsblk` and /sys/class/block/*/holders; free it, then `xenpair resume`",
             )
         return MakePartition(disk)
@@ -296,7 +211,7 @@ def listed(found: Sequence[str]) -> str:
 
 
 def _refusal(disk: BlockDevice, contents: Contents, reason: str, way: str = "") -> BackingDiskError:
-    message = f"{disk.path} (serial {disk.serial or 'none'}) is not blank: {listed(findings(disk, contents))}"
+    message = f"{named(disk)} is not blank: {listed(findings(disk, contents))}"
     return BackingDiskError(
         f"{message}; {reason}" if reason else message,
         hint=f"if nothing on it is needed, {way}clear it by hand, then `xenpair resume`: {by_hand(disk)}",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from config.diskrules import is_exact
 from config.model import DiskRule, format_size
 from firstboot.errors import SystemDiskError
-from firstboot.plan import backing
+from firstboot.plan import backing, disk_choice
+from firstboot.plan.disk_choice import named
 from firstboot.probe.disks import TABLE_ROOM, BlockDevice, Contents, Signature
 from firstboot.probe.marker import Marker
 
@@ -39,41 +40,9 @@ Decision = Install | InstallAgain
 def system_disks(rule: DiskRule, devices: Sequence[BlockDevice]) -> tuple[BlockDevice, ...]:
     """The one disk that the rule means; with raid1 the two, in the order of their serials.
 
-    Raises SystemDiskError for more or fewer, for one that it was booted from, or that cannot be written to, and for two
-    that their serials do not tell apart.
+    Raises SystemDiskError as disk_choice.choose() does, and for one that it was booted from.
     """
-    found = matching(rule, devices)
-    if len(found) != backing.wanted(rule):
-        raise SystemDiskError(
-            f"the system rule {backing.fitting(rule, found)} of: {shown(devices)}",
-            hint=f"make storage.system (or nodes[].disks.system) name {backing.naming(rule)}",
-        )
-    for disk in found:
-        if (reason := _unusable(disk)) is not None:
-            raise SystemDiskError(
-                f"the system rule fits {_named(disk)}, {reason}",
-                hint=f"make the rule name another disk of: {shown(devices)}",
-            )
-    if rule.raid1 and not backing.told_apart(rule, found):
-        raise SystemDiskError(
-            f"the system rule fits two disks that their serials do not tell apart: {backing.describe(found)}",
-            hint=backing.UNTOLD,
-        )
-    return tuple(sorted(found, key=lambda disk: disk.serial))
-
-
-def matching(rule: DiskRule, devices: Sequence[BlockDevice]) -> list[BlockDevice]:
-    """All disks that fit the rule."""
-    return [d for d in _disks(devices) if backing.fits(rule, d)]
-
-
-def shown(devices: Sequence[BlockDevice]) -> str:
-    """All disks, as the administrator needs to see them to write a rule."""
-    return backing.describe(_disks(devices))
-
-
-def _disks(devices: Sequence[BlockDevice]) -> list[BlockDevice]:
-    return [d for d in devices if d.type == "disk" and d.size > 0]
+    return disk_choice.choose("system", rule, devices, _unusable, SystemDiskError)
 
 
 def _unusable(disk: BlockDevice) -> str | None:
@@ -81,7 +50,7 @@ def _unusable(disk: BlockDevice) -> str | None:
         return f"which carries the label {MEDIUM_LABEL}; that is the install medium"
     if disk.sector != SECTOR:
         return f"which has logical sectors of {disk.sector} bytes; the image is made for {SECTOR}"
-    return backing.unusable(disk)
+    return disk_choice.unusable(disk)
 
 
 def admission(
@@ -102,7 +71,7 @@ def admission(
         what = (f"the beginning of an installation of {found.node} of the cluster {found.cluster}", *what)
     holds = f"is not blank: {backing.listed(what)}"
     if not wipe:
-        raise SystemDiskError(f"{_named(disk)} {holds}", hint=_way_through(disk))
+        raise SystemDiskError(f"{named(disk)} {holds}", hint=_way_through(disk))
     _refuse_if_held(disk, contents, holds)
     return Install(disk, what)
 
@@ -119,7 +88,7 @@ def _is_backup_table(disk: BlockDevice, signature: Signature) -> bool:
 def _refuse_if_held(disk: BlockDevice, contents: Contents, state: str) -> None:
     if contents.held:
         raise SystemDiskError(
-            f"{_named(disk)} {state}, and something uses it: a mount, RAID or LVM on it",
+            f"{named(disk)} {state}, and something uses it: a mount, RAID or LVM on it",
             hint="nothing of that is taken apart here: do so from a rescue system, then try again",
         )
 
@@ -128,13 +97,9 @@ def large_enough(disk: BlockDevice, size: int) -> None:
     """Raises SystemDiskError where a disk has less than that many bytes."""
     if disk.size < size:
         raise SystemDiskError(
-            f"{_named(disk)} has {format_size(disk.size)}, and the image needs {format_size(size)}",
+            f"{named(disk)} has {format_size(disk.size)}, and the image needs {format_size(size)}",
             hint="make the system rule name a larger disk, by min_size or by its serial",
         )
-
-
-def _named(disk: BlockDevice) -> str:
-    return f"{disk.path} (serial {disk.serial or 'none'})"
 
 
 def _way_through(disk: BlockDevice) -> str:

@@ -14,6 +14,7 @@ from config.model import DiskRule
 from firstboot.errors import BackingDiskError
 from firstboot.plan import backing
 from firstboot.plan.backing import AdoptPartition, Decision, History, MakePartition, UsePartition, WipeDisk
+from firstboot.plan.disk_choice import fits
 from firstboot.probe.disks import (
     EDGE,
     BlockDevice,
@@ -77,7 +78,7 @@ def holding(*children: BlockDevice) -> BlockDevice:
     ],
 )
 def test_a_rule_fits_only_where_all_of_it_does(rule: DiskRule, matches: bool) -> None:
-    assert backing.fits(rule, DISK) is matches
+    assert fits(rule, DISK) is matches
 
 
 def test_exactly_one_disk_has_to_fit() -> None:
