@@ -9,6 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from lab.bmc_view import Mode
+from lab.choices import one_of
 from lab.errors import LabError
 from lab.media import Firmware
 from lab.origin import Origin
@@ -23,20 +24,12 @@ def opened(name: str) -> Lab:
 
 def segment(link: str) -> Segment:
     """A link's name from the command line. Raises LabError for one that does not exist."""
-    known: tuple[Segment, ...] = get_args(Segment)
-    for name in known:
-        if name == link:
-            return name
-    raise LabError(f"there is no link {link!r} in the lab", hint=f"its links: {', '.join(known)}")
+    return one_of(get_args(Segment), link, f"there is no link {link!r} in the lab", "its links:")
 
 
 def bmc_mode(name: str) -> Mode:
     """A BMC's mode from the command line. Raises LabError for one that does not exist."""
-    known: tuple[Mode, ...] = get_args(Mode)
-    for mode in known:
-        if mode == name:
-            return mode
-    raise LabError(f"a BMC has no mode {name!r}", hint=f"its modes: {', '.join(known)}")
+    return one_of(get_args(Mode), name, f"a BMC has no mode {name!r}", "its modes:")
 
 
 def up(name: str, config: Path, out: Path, firmware: str) -> int:
@@ -60,11 +53,7 @@ def install(name: str, config: Path, out: Path, firmware: str, via: str) -> int:
 
 
 def _firmware(name: str) -> Firmware:
-    known: tuple[Firmware, ...] = get_args(Firmware)
-    for firmware in known:
-        if firmware == name:
-            return firmware
-    raise LabError(f"there is no firmware {name!r}", hint=f"it is one of {', '.join(known)}")
+    return one_of(get_args(Firmware), name, f"there is no firmware {name!r}", "it is one of")
 
 
 def show_status(lab: Lab, *, json: bool) -> int:

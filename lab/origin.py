@@ -18,6 +18,7 @@ from images.disklayer import LOADERS, TREE
 from images.iso import Medium, write_iso
 from images.manifest import Manifest
 from lab import disks, machine, media
+from lab.choices import one_of
 from lab.errors import LabError
 from lab.media import Via
 from lab.state import State
@@ -38,14 +39,11 @@ class Origin:
     @classmethod
     def read(cls, via: str, out: Path) -> Self:
         """Raises LabError where there is no such way, or out does not hold what it takes."""
+        known: Via = one_of(get_args(Via), via, f"nothing can be installed via {via!r}", "it is one of")
         made = manifest.read(out)
-        for known in get_args(Via):
-            if known != via:
-                continue
-            if made is None or not netboot.has_payload(made) or not (via != "pxe" or netboot.has_ipxe(made)):
-                raise LabError(f"{out} holds no installer", hint="`invoke build-image --formats iso,netboot` makes it")
-            return cls(known, out, made)
-        raise LabError(f"nothing can be installed via {via!r}", hint=f"it is one of {', '.join(get_args(Via))}")
+        if made is None or not netboot.has_payload(made) or (known == "pxe" and not netboot.has_ipxe(made)):
+            raise LabError(f"{out} holds no installer", hint="`invoke build-image --formats iso,netboot` makes it")
+        return cls(known, out, made)
 
     @property
     def key(self) -> str:

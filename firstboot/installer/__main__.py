@@ -15,7 +15,7 @@ from pathlib import Path
 
 from config.errors import XenpairError
 from firstboot.installer.arguments import Arguments, FromMedium, FromServer, parse_arguments
-from firstboot.installer.mounts import await_medium
+from firstboot.installer.devices import await_medium
 from firstboot.installer.network import bring_up
 from firstboot.installer.teller import Consoles, Teller
 

@@ -15,9 +15,9 @@ from firstboot.errors import IdentityError, RefusedError
 from firstboot.herald import Herald
 from firstboot.installer import floor
 from firstboot.installer.arguments import FromMedium, FromServer
+from firstboot.installer.devices import looped
 from firstboot.installer.medium import Medium, seed_image
 from firstboot.installer.mirror import ROOM, mirrored_root, record, release
-from firstboot.installer.mounts import QUIET, looped, mounted
 from firstboot.installer.proof import SIGNERS, prove
 from firstboot.installer.server import Server
 from firstboot.installer.source import Assignment, Source
@@ -25,6 +25,7 @@ from firstboot.installer.stream import pour
 from firstboot.installer.table import Table, fitted
 from firstboot.installer.target import Mirrored, Target, opened
 from firstboot.installer.teller import Teller
+from firstboot.mounts import QUIET, mounted
 from firstboot.pinned import PinnedServer
 from firstboot.places import Places
 from firstboot.plan import disk_choice, system_disk

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from config.door import run
 from firstboot import observe
-from firstboot.installer.mounts import looped
+from firstboot.installer.devices import looped
 from firstboot.installer.table import Table
 from firstboot.plan import mirror
 from firstboot.probe.disks import BlockDevice

@@ -7,21 +7,21 @@ This comes before the identity is known, so it is no Step of the list but what t
 
 from __future__ import annotations
 
-import contextlib
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from config import secrets
-from config.door import copy_file, run, write_file
+from config.door import copy_file, write_file
 from config.guest import files
 from config.loader import load
 from config.model import Cluster
 from firstboot import observe
 from firstboot.errors import NodeError
+from firstboot.mounts import QUIET, mounted
 from firstboot.places import Places
 
 SEED_LABEL = "XENPAIRSEED"
@@ -45,8 +45,11 @@ def obtain(places: Places, waiting: Callable[[str], None]) -> None:
     while not device.exists():
         waiting(f"no config yet: plug in the medium labelled {SEED_LABEL}")
         time.sleep(1)
-    with mounted(device) as directory:
-        take(directory, places, waiting)
+    with (
+        tempfile.TemporaryDirectory(prefix="xenpair-seed-") as directory,
+        mounted(device, Path(directory), f"ro,{QUIET}") as medium,
+    ):
+        take(medium, places, waiting)
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,3 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as e:
         raise NodeError(f"the seed medium has no {file.name} that can be read: {e.strerror}", hint=WHOLE) from e
-
-
-@contextlib.contextmanager
-def mounted(device: Path) -> Iterator[Path]:
-    """A medium's files, while they are looked at."""
-    with tempfile.TemporaryDirectory(prefix="xenpair-seed-") as directory:
-        run(["mount", "-o", "ro,nosuid,nodev,noexec", device, directory])
-        try:
-            yield Path(directory)
-        finally:
-            run(["umount", directory])

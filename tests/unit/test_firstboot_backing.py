@@ -14,7 +14,7 @@ from config.model import DiskRule
 from firstboot.errors import BackingDiskError
 from firstboot.plan import backing
 from firstboot.plan.backing import AdoptPartition, Decision, History, MakePartition, UsePartition, WipeDisk
-from firstboot.plan.disk_choice import fits
+from firstboot.plan.disk_choice import SEED_LABEL, fits
 from firstboot.probe.disks import (
     EDGE,
     BlockDevice,
@@ -117,7 +117,7 @@ def test_a_disk_in_a_hot_plug_bay_is_a_disk() -> None:
 
 
 def test_the_seed_medium_has_one_label() -> None:
-    assert backing.SEED_LABEL == seed.SEED_LABEL
+    assert SEED_LABEL == seed.SEED_LABEL
 
 
 def test_a_system_disk_is_known_through_whatever_lies_between() -> None:

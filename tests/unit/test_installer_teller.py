@@ -17,7 +17,7 @@ from config.errors import XenpairError
 from firstboot.errors import InstallError
 from firstboot.herald import Report
 from firstboot.installer import __main__ as program
-from firstboot.installer import mounts, network
+from firstboot.installer import devices, network
 from firstboot.installer.arguments import Arguments, FromServer
 from firstboot.installer.teller import Consoles, Teller
 
@@ -147,15 +147,15 @@ def test_after_a_failure_it_stays_and_tries_again_and_only_then_reboots(
 
 
 def test_a_medium_that_shows_up_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mounts, "BY_LABEL", tmp_path)
-    monkeypatch.setattr(mounts, "SOON", 0.0)
+    monkeypatch.setattr(devices, "BY_LABEL", tmp_path)
+    monkeypatch.setattr(devices, "SOON", 0.0)
     said: list[str] = []
 
     def waiting(reason: str) -> None:
         said.append(reason)
         (tmp_path / "XENPAIR_INSTALL").touch()
 
-    assert mounts.await_medium("XENPAIR_INSTALL", waiting) == tmp_path / "XENPAIR_INSTALL"
+    assert devices.await_medium("XENPAIR_INSTALL", waiting) == tmp_path / "XENPAIR_INSTALL"
     assert said == ["no medium labelled XENPAIR_INSTALL has shown up yet; plug it in, or into another port"]
 
 

@@ -1,4 +1,4 @@
-"""The install medium's device; loop devices and mounts, each for as long as a block of code needs it."""
+"""The install medium's device, and loop devices for as long as a block of code needs them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 from config.door import run
 from config.errors import CommandError
 
-QUIET = "nosuid,nodev,noexec"
-"""Mount options (mount(8)): nothing on it is to run or to be a device."""
 BY_LABEL = Path("/dev/disk/by-label")
 SOON = 5.0
 """Seconds in which a medium that is plugged in shows up, mostly: only then is anything said."""
@@ -41,14 +39,3 @@ def looped(file: Path, *, offset: int = 0, size: int = 0, read_only: bool = Fals
         yield device
     finally:
         run(["losetup", "--detach", device])
-
-
-@contextlib.contextmanager
-def mounted(device: Path, directory: Path, options: str) -> Iterator[Path]:
-    """The file system on a device, at a directory that is made for it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    run(["mount", "-o", options, device, directory])
-    try:
-        yield directory
-    finally:
-        run(["umount", directory])
