@@ -23,6 +23,7 @@ from images.progress import Progress
 from lab.campaign.audits import forgotten, ran_twice
 from lab.console import Follower
 from lab.guest import GUESTS, Answer, ask, diary, heard, read_diary, write_guest_config
+from lab.machine import EMPTY_SYSTEM_SIZE
 from lab.media import Firmware
 from lab.origin import Origin
 from lab.pair import Lab, directory
@@ -150,6 +151,20 @@ def assert_healthy(lab: Lab) -> None:
     """Both nodes say so; heartbeat may need a moment more than the storage."""
     for node in lab.state().cluster.nodes:
         wait_until(lab, node.name, HEARTBEAT_LIMIT, lambda found: found["health"] == "healthy")
+
+
+def assert_installed(lab: Lab) -> None:
+    """What an installation leaves behind, once the pair is formed."""
+    for node in lab.state().cluster.nodes:
+        partition = lab.ssh(node.name, "findmnt -no SOURCE /").stdout.strip()
+        size = int(lab.ssh(node.name, f"blockdev --getsize64 {partition}").stdout)
+        # BIOS boot partition, ESP and the two tables.
+        assert EMPTY_SYSTEM_SIZE - size < 128 << 20
+        blocks, each = map(int, lab.ssh(node.name, "stat -fc '%b %S' /").stdout.split())
+        assert blocks * each > 0.9 * size
+        private = "/etc/xenpair/secrets.yaml /var/lib/xenpair/journal.jsonl"
+        assert lab.ssh(node.name, f"stat -c %a:%U {private}").stdout.split() == ["600:root", "600:root"]
+        assert "report.json" not in lab.ssh(node.name, "ls /etc/xenpair").stdout.split()
 
 
 def wait_for_step(lab: Lab, node: str, text: str) -> None:

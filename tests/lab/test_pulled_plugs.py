@@ -1,4 +1,7 @@
-"""On UEFI: plugs are pulled, in first boot and on the formed pair. Nobody's data forks, and the pair comes back."""
+"""On UEFI, from a stick: plugs are pulled, while a disk is written, in first boot, and on the formed pair.
+
+Nothing half-written boots, nobody's data forks, and the pair comes back.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from lab.console import Stage
+from lab.origin import Origin
 from lab.pair import PROJECT, Lab
-from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, assert_healthy, fresh_lab, status, wait_for_step, wait_until
+from tests.lab.conftest import (
+    BOOT_LIMIT,
+    FORMED_LAB,
+    assert_healthy,
+    assert_installed,
+    fresh_lab,
+    status,
+    wait_for_step,
+    wait_until,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -22,11 +36,12 @@ NODES = ("xen1", "xen2")
 
 @pytest.fixture(scope="module")
 def lab(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Lab]:
-    """A lab of these tests' own, on UEFI firmware; each test leaves the pair healthy for the next one."""
+    """A lab of these tests' own, with empty disks; each test leaves the pair healthy for the next one."""
     if FORMED_LAB.exists():
         # Four machines at once would be too much for the host.
         Lab(FORMED_LAB).down()
-    lab = fresh_lab(PROJECT / ".lab" / "test-plugs", small_config_file, image, "uefi", config_file.parent / "secrets")
+    where, origin = PROJECT / ".lab" / "test-plugs", Origin.read("usb", image.parent)
+    lab = fresh_lab(where, small_config_file, origin, "uefi", config_file.parent / "secrets")
     try:
         yield lab
     finally:
@@ -66,8 +81,20 @@ def power_on_seen(lab: Lab, node: str, boot: int) -> None:
         time.sleep(0.5)
 
 
-def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
+def test_a_half_written_disk_does_not_boot_and_is_installed_again(lab: Lab) -> None:
     lab.start()
+    wait_for_step(lab, "xen2", "write: running")
+    lab.kill("xen2")
+    lab.start("xen2")
+    # Its disk is the first that the firmware tries.
+    lab.wait("xen2", until=Stage.INSTALLER, timeout=BOOT_LIMIT)
+    log = (lab.directory / "xen2.log").read_bytes()[lab.state().boots["xen2"] :]
+    assert b"Xen version" not in log
+    # Installed, they are powered on again by whoever waits.
+    lab.wait(until=Stage.XEN, timeout=BOOT_LIMIT)
+
+
+def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
     # Its partition and its metadata are made or being made, and nobody has been told.
     wait_for_step(lab, "xen2", "disks")
     lab.kill("xen2")
@@ -77,6 +104,7 @@ def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
     for node in NODES:
         assert lab.ssh(node, "test -d /sys/firmware/efi && cat /sys/hypervisor/type").stdout.strip() == "xen"
     assert_healthy(lab)
+    assert_installed(lab)
     journal = [json.loads(line) for line in lab.ssh("xen2", "cat /var/lib/xenpair/journal.jsonl").stdout.splitlines()]
     assert "resumed" in (lab.directory / "xen2.log").read_text(errors="replace")
     # No effect was doubled: one name for the partition, and one partition of that name on the disk.
