@@ -18,6 +18,8 @@ deps: $(VENV)/.locked
 	  $(SUDO) apt-get update && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(APT_PACKAGES); \
 	fi
+	@. /etc/os-release; if [ "$$VERSION_CODENAME" = bookworm ] && \
+	  dpkg --compare-versions "$$(dpkg-query -W -f='$${Version}' qemu-system-x86)" lt 1:10; then $(SUDO) lab/newer-qemu.sh; fi
 
 $(VENV)/.locked: requirements.lock
 	python3 -m venv $(VENV) || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-venv && python3 -m venv --clear $(VENV); }

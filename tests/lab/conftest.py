@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from lab.guest import GUESTS, Answer, ask, diary, heard, read_diary, write_guest
 from lab.machine import EMPTY_SYSTEM_SIZE
 from lab.media import Firmware
 from lab.origin import Origin
-from lab.pair import Lab, directory
+from lab.pair import INSTALL_TIMEOUT, Lab, directory
 from lab.small import write_small_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -217,9 +218,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Lab | None]:
-    """The pair with two guests, on BIOS firmware, formed from nothing by its first boot, or the one that --lab names.
+    """The pair with two guests, on BIOS firmware, formed from two empty servers, or the one that --lab names.
 
-    None for hosts that are not the lab's.
+    They are installed over the network, or start from the image where root is missing. None for hosts that are not the
+    lab's.
     """
     if pytestconfig.getoption("--cluster-hosts"):
         yield None
@@ -229,9 +231,12 @@ def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> I
         return
     config_file, image = request.getfixturevalue("config_file"), request.getfixturevalue("image")
     guests = request.getfixturevalue("guest_config_file")
-    lab = fresh_lab(FORMED_LAB, guests, image, "bios", config_file.parent / "secrets")
+    origin = Origin.read("pxe", image.parent) if os.geteuid() == 0 else image
+    lab = fresh_lab(FORMED_LAB, guests, origin, "bios", config_file.parent / "secrets")
     try:
-        lab.up()
+        lab.up(timeout=INSTALL_TIMEOUT)
+        if isinstance(origin, Origin):
+            assert_installed(lab)
         yield lab
     finally:
         lab.reset()
