@@ -178,9 +178,9 @@ def verify(
     return subprocess.run(argv, cwd=PROJECT, check=False).returncode
 
 
-@task(help={"only": "comma-separated: build, lab, guests, volumes, serve"})
+@task(help={"only": "comma-separated: build, lab, install, guests, volumes, serve"})
 @speaks
-def bench(context: Context, only: str = "build,lab,guests,volumes,serve") -> None:  # noqa: ARG001
+def bench(context: Context, only: str = "build,lab,install,guests,volumes,serve") -> None:  # noqa: ARG001
     """Measure against the physical floor, as ratios in one run."""
     from bench.report import measure
 

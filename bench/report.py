@@ -10,6 +10,7 @@ from rich.console import Console
 from bench.build import measure_builds
 from bench.forming import measure_forming
 from bench.guests import measure_guests
+from bench.installing import measure_installing
 from bench.rows import Row, table
 from bench.serve import measure_serving
 from bench.volumes import measure_volumes
@@ -23,7 +24,7 @@ class BenchError(XenpairError):
 
 def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
     """Measure what is named in only, and print a table. Raises BenchError for a name that there is not."""
-    known = ("build", "lab", "guests", "volumes", "serve")
+    known = ("build", "lab", "install", "guests", "volumes", "serve")
     for name in only:
         if name not in known:
             raise BenchError(f"there is no measurement {name!r}", hint=f"there are {', '.join(known)}")
@@ -32,6 +33,8 @@ def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
         rows += measure_builds(config, cache, Progress())
     if "lab" in only:
         rows += measure_forming(config, cache, out)
+    if "install" in only:
+        rows += measure_installing(config, cache, out)
     if "guests" in only:
         rows += measure_guests(config, cache, out)
     if "volumes" in only:

@@ -22,8 +22,9 @@ T = TypeVar("T")
 
 SAY_AFTER = 5.0
 """Seconds after which somebody who waits for a lock is told for whom."""
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 1.0, 1.5
-"""Seconds between two attempts, from the first to the longest: most locks are held for a moment, few for minutes."""
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 0.4, 1.5
+"""Seconds between two attempts, from the first to the longest: most locks are held for a moment, few for minutes. Who
+has waited long tries nearly as often as who has just come, for there is no queue."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]*(/[A-Za-z0-9][A-Za-z0-9+_.-]*)?")
 
