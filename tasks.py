@@ -76,6 +76,24 @@ def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT)
     build.build_image(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
 
 
+@task(positional=["image"], help={"image": "qcow2, raw or iso", "json": "for scripts"})
+@speaks
+def inspect(context: Context, image: str, json: bool = False) -> None:  # noqa: ARG001
+    """Tell what is in an image: partitions, boot entries, packages, what xenpair put there; nothing is mounted."""
+    from images.inspection import command
+
+    command.inspect(Path(image), cache=CACHE, json=json)
+
+
+@task(positional=["old", "new"], help={"old": "an image", "new": "another one", "json": "for scripts"})
+@speaks
+def diff(context: Context, old: str, new: str, json: bool = False) -> int:  # noqa: ARG001
+    """Tell which packages and files differ between two images: exit 0 where none does, 1 where any does, else 2."""
+    from images.inspection import command
+
+    return command.diff(Path(old), Path(new), cache=CACHE, json=json)
+
+
 @task(
     help={
         "config": "the cluster's config; several, comma-separated, for several clusters",
@@ -357,7 +375,9 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, write_usb, serve, verify, bench, campaign)
+namespace = Collection(
+    check_config, plan_capacity, build_image, inspect, diff, write_usb, serve, verify, bench, campaign
+)
 namespace.add_collection(
     Collection(
         up=lab_up,

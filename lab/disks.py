@@ -8,10 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
-from pydantic import BaseModel, Field
-
 from config.door import run
 from config.model import Cluster, Node, format_size
+from images.imagefile import info
 from lab import machine
 from lab.errors import LabError
 from lab.machine import OVMF_CODE, OVMF_VARS, disk_file
@@ -19,13 +18,6 @@ from lab.media import Firmware
 
 BASE = "base.qcow2"
 _TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh-keygen": "openssh-client"}
-
-
-class ImageInfo(BaseModel):
-    """What `qemu-img info` says of an image."""
-
-    virtual_size: int = Field(alias="virtual-size")
-    format: str
 
 
 def check_tools(firmware: Firmware) -> None:
@@ -43,11 +35,6 @@ def check(image: Path) -> None:
         raise LabError(f"there is no image {image}", hint="`invoke build-image` builds it")
     if (found := info(image).format) != "qcow2":
         raise LabError(f"{image} is {found}, and the lab boots qcow2", hint="`invoke build-image --formats qcow2`")
-
-
-def info(image: Path) -> ImageInfo:
-    """Size and format of an image. Raises CommandError when it is none."""
-    return ImageInfo.model_validate_json(run(["qemu-img", "info", "-U", "--output=json", image]).stdout)
 
 
 def adopt(image: Path, directory: Path) -> None:
