@@ -63,17 +63,25 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
         "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
+        "gpg_key": "sign the sums with this key of gpg's, too: SHA256SUMS.asc",
     }
 )
 @speaks
-def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
+def build_image(
+    context: Context,  # noqa: ARG001
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+    formats: str = "qcow2",
+    gpg_key: str = "",
+) -> None:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
     from images import build
     from images.disklayer import parse_formats
     from images.progress import Progress
 
-    build.build_image(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
+    wanted, progress = parse_formats(formats), Progress()
+    build.build_image(load(Path(config)), Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key)
 
 
 @task(positional=["image"], help={"image": "qcow2, raw or iso", "json": "for scripts"})
@@ -92,6 +100,20 @@ def diff(context: Context, old: str, new: str, json: bool = False) -> int:  # no
     from images.inspection import command
 
     return command.diff(Path(old), Path(new), cache=CACHE, json=json)
+
+
+@task(
+    help={
+        "out": "directory of the artifacts; out if not given",
+        "config": "the cluster's config, beside which the key lies that signs",
+    }
+)
+@speaks
+def verify_artifacts(context: Context, out: str = str(OUT), config: str = str(CONFIG)) -> int:  # noqa: ARG001
+    """Check the signature, the sums and the manifest of what a build has written: exit 1 where something is off."""
+    from images import verify
+
+    return verify.verify_artifacts(Path(out), Path(config).parent / "secrets")
 
 
 @task(
@@ -376,7 +398,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
 
 
 namespace = Collection(
-    check_config, plan_capacity, build_image, inspect, diff, write_usb, serve, verify, bench, campaign
+    check_config, plan_capacity, build_image, inspect, diff, verify_artifacts, write_usb, serve, verify, bench, campaign
 )
 namespace.add_collection(
     Collection(

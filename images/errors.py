@@ -31,3 +31,7 @@ class InspectError(XenpairError):
     """That file is no image that can be looked into. The exit code is that of trouble, as diff(1) has it."""
 
     exit_code: ClassVar[int] = 2
+
+
+class ArtifactError(XenpairError):
+    """What a build has written is not there, or not as it was written."""

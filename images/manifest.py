@@ -17,6 +17,7 @@ from images import dpkg
 NAME = "manifest.json"
 SUMS = "SHA256SUMS"
 SUMS_SIGNATURE = "SHA256SUMS.sig"
+SUMS_GPG = "SHA256SUMS.asc"
 _CHUNK = 1 << 20
 
 
