@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -35,14 +36,10 @@ class Entry:
 
 
 class FileSystem:
-    """The file system that begins at that byte of a raw image. The image's path may hold no question mark.
+    """The file system that begins at that byte of a raw image. The image's path may hold no question mark."""
 
-    scratch is a directory for what debugfs is to be asked.
-    """
-
-    def __init__(self, raw: Path, start: int, scratch: Path) -> None:
-        self._image = f"{raw}?offset={start}"
-        self._script = scratch / "requests"
+    def __init__(self, raw: Path, start: int) -> None:
+        self._image = f"{raw.absolute()}?offset={start}"
 
     def text(self, path: str) -> str | None:
         """Content of a file, which symbolic links are not; None where there is none. Raises InspectError."""
@@ -82,9 +79,9 @@ class FileSystem:
             for path, entry in entries.items()
             if path not in found and (stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode))
         }
-        self._script.write_text("".join(f"cat <{entry.inode}>\n" for entry in wanted.values()))
         with ExitStack() as stack:
-            process = stream(["debugfs", "-f", self._script, self._image])
+            requests = stack.enter_context(_script(f"cat <{entry.inode}>" for entry in wanted.values()))
+            process = stream(["debugfs", "-f", requests, self._image])
             stack.callback(kill_group, process)
             assert process.stdout is not None  # noqa: S101 - a pipe, by stream()
             for path, entry in wanted.items():
@@ -96,13 +93,22 @@ class FileSystem:
     def _ask(self, request: str, arguments: Iterable[str]) -> list[str]:
         """What debugfs says to the same request about each of these, in their order."""
         requests = [f"{request} {argument}" for argument in arguments]
-        self._script.write_text("".join(f"{line}\n" for line in requests))
-        argv: list[str | Path] = ["debugfs", "-f", self._script, self._image]
-        said = run(argv, timeout=_TIMEOUT, env={"DEBUGFS_PAGER": "__none__"}).stdout
+        with _script(requests) as script:
+            argv = ["debugfs", "-f", script, self._image]
+            said = run(argv, timeout=_TIMEOUT, env={"DEBUGFS_PAGER": "__none__"}).stdout
         answers = re.split(rf"^{_ECHO}.*\n", said, flags=re.MULTILINE)[1:]
         if len(answers) != len(requests):
             raise InspectError("debugfs did not answer each request", hint="the file system holds names with line ends")
         return answers
+
+
+@contextmanager
+def _script(requests: Iterable[str]) -> Iterator[str]:
+    """A file with these requests for debugfs, a line each."""
+    with tempfile.NamedTemporaryFile("w", prefix="xenpair-debugfs-") as script:
+        script.writelines(f"{request}\n" for request in requests)
+        script.flush()
+        yield script.name
 
 
 def _digest(content: IO[bytes], size: int) -> str:

@@ -18,6 +18,7 @@ NAME = "manifest.json"
 SUMS = "SHA256SUMS"
 SUMS_SIGNATURE = "SHA256SUMS.sig"
 SUMS_GPG = "SHA256SUMS.asc"
+SBOM = "sbom.cdx.json"
 _CHUNK = 1 << 20
 
 

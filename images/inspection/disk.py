@@ -58,7 +58,7 @@ class Disk:
     def ext4(self) -> dict[int, FileSystem]:
         """Its file systems of that kind, by their first byte (debugfs reads ext2 and ext3 as well)."""
         starts = (p.start for p in self.partitions if p.filesystem in ("ext2", "ext3", "ext4"))
-        return {start: FileSystem(self.raw, start, self.scratch) for start in starts}
+        return {start: FileSystem(self.raw, start) for start in starts}
 
     @functools.cached_property
     def root(self) -> FileSystem | None:

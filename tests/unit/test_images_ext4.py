@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
 def system(real_programs: None, tree: Path, tmp_path: Path) -> FileSystem:
     raw = tmp_path / "disk.raw"
     run(["mkfs.ext4", "-q", "-F", "-E", f"offset={START}", "-d", tree, raw, "16M"])
-    return FileSystem(raw, START, tmp_path)
+    return FileSystem(raw, START)
 
 
 def sha256(data: bytes) -> str:
