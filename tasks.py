@@ -118,6 +118,25 @@ def verify_artifacts(context: Context, out: str = str(OUT), config: str = str(CO
 
 @task(
     help={
+        "show": "what is in it, and nothing more",
+        "prune": "remove what no image that stands needs, if it was not used for so long",
+        "older_than": "so long: 12h, 30d",
+    }
+)
+@speaks
+def cache(context: Context, show: bool = False, prune: bool = False, older_than: str = "30d") -> None:  # noqa: ARG001
+    """Tell what the build cache holds: sizes and last use by kind of layer; with --prune, remove what is not needed."""
+    from images import pruning
+    from images.progress import Progress
+
+    if prune:
+        pruning.prune(CACHE, pruning.parse_age(older_than), Progress())
+    if show or not prune:
+        pruning.show(CACHE)
+
+
+@task(
+    help={
         "config": "the cluster's config; several, comma-separated, for several clusters",
         "out": "the netboot tree; out/netboot if not given",
         "interface": "the network card towards the machines",
@@ -398,7 +417,18 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
 
 
 namespace = Collection(
-    check_config, plan_capacity, build_image, inspect, diff, verify_artifacts, write_usb, serve, verify, bench, campaign
+    check_config,
+    plan_capacity,
+    build_image,
+    inspect,
+    diff,
+    verify_artifacts,
+    cache,
+    write_usb,
+    serve,
+    verify,
+    bench,
+    campaign,
 )
 namespace.add_collection(
     Collection(

@@ -13,7 +13,7 @@ from config.carried import check_files
 from config.door import write_file
 from config.findings import ConfigError
 from config.loader import Loaded
-from images import gpg, installer, iso, manifest, namespace, netboot, preflight, seed, signing
+from images import gpg, installer, iso, manifest, namespace, netboot, preflight, pruning, seed, signing
 from images.cache import Cache, locked
 from images.deb import firstboot_package
 from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
@@ -83,7 +83,10 @@ def build_image(
         gpg.check(gpg_key)
     if faults := check_files(loaded):
         raise ConfigError(faults)
-    with locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")):
+    with (
+        locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")),
+        store.in_use(progress.note),
+    ):
         _clear_leftovers(store, out, progress)
         own_secrets = secrets.ensure(loaded.cluster, own)
         build = _Build(loaded, out, store, Inputs.of(loaded.cluster), signing.ensure(own), progress)
@@ -102,6 +105,7 @@ def build_image(
         _write_iso(made, build, wanted)
         if "preseed" in formats:
             write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
+        pruning.keep_for(out, made.key, store)
     return _artifacts(made, out, built=current is None)
 
 

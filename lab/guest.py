@@ -213,9 +213,11 @@ def write_guest_config(config_file: Path, where: Path, *, cache: Path = SOURCES 
         raise LabError(f"{BUSYBOX} is not there", hint="`make deps` installs Debian's busybox-static")
     target = write_small_config(config_file, where / "cluster.yaml")
     document: dict[str, Any] = yaml.safe_load(target.read_text())
-    layer = rootfs_layer(Request.of(Debian(**document.get("debian", {}))), Cache(cache), Progress())
+    store, progress = Cache(cache), Progress()
+    with store.in_use(progress.note):
+        layer = rootfs_layer(Request.of(Debian(**document.get("debian", {}))), store, progress)
+        write_file(where / RAMDISK, ramdisk(drivers(layer.tar), BUSYBOX.read_bytes()))
     document["guests"] = [described(name, home, address) for name, (home, address) in GUESTS.items()]
-    write_file(where / RAMDISK, ramdisk(drivers(layer.tar), BUSYBOX.read_bytes()))
     write_file(target, yaml.safe_dump(document, sort_keys=False))
     return target
 

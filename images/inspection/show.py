@@ -9,6 +9,7 @@ from images.dpkg import Package
 from images.inspection.boot import BootEntry
 from images.inspection.difference import Difference, FileState
 from images.inspection.report import Baked, Inspection
+from images.listing import columns
 
 
 def lines(found: Inspection) -> Iterator[str]:
@@ -62,13 +63,6 @@ def _what_differs(old: FileState | None, new: FileState | None) -> str:
         if before != after and name != "sha256"
     ]
     return ", ".join(told) or "content"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The rows below each other, two blanks at the left and between the columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _partitions(found: Inspection) -> Iterator[str]:
