@@ -137,6 +137,21 @@ def cache(context: Context, show: bool = False, prune: bool = False, older_than:
 
 @task(
     help={
+        "only": "comma-separated: build, media, serve, write-usb, lab; all if not given",
+        "config": "the cluster's config; config/cluster.yaml if not given",
+        "out": "directory of the artifacts; out if not given",
+    }
+)
+@speaks
+def doctor(context: Context, only: str = "", config: str = str(CONFIG), out: str = str(OUT)) -> int:  # noqa: ARG001
+    """Tell what this host lacks, and the command that mends it: exit 1 where something needed is missing."""
+    from lab import doctor as looks
+
+    return looks.run(Path(config), Path(out), CACHE, only)
+
+
+@task(
+    help={
         "config": "the cluster's config; several, comma-separated, for several clusters",
         "out": "the netboot tree; out/netboot if not given",
         "interface": "the network card towards the machines",
@@ -424,6 +439,7 @@ namespace = Collection(
     diff,
     verify_artifacts,
     cache,
+    doctor,
     write_usb,
     serve,
     verify,
