@@ -63,17 +63,91 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
         "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
+        "gpg_key": "sign the sums with this key of gpg's, too: SHA256SUMS.asc",
     }
 )
 @speaks
-def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
+def build_image(
+    context: Context,  # noqa: ARG001
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+    formats: str = "qcow2",
+    gpg_key: str = "",
+) -> None:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
     from images import build
     from images.disklayer import parse_formats
     from images.progress import Progress
 
-    build.build_image(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
+    wanted, progress = parse_formats(formats), Progress()
+    build.build_image(load(Path(config)), Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key)
+
+
+@task(positional=["image"], help={"image": "qcow2, raw or iso", "json": "for scripts"})
+@speaks
+def inspect(context: Context, image: str, json: bool = False) -> None:  # noqa: ARG001
+    """Tell what is in an image: partitions, boot entries, packages, what xenpair put there; nothing is mounted."""
+    from images.inspection import command
+
+    command.inspect(Path(image), cache=CACHE, json=json)
+
+
+@task(positional=["old", "new"], help={"old": "an image", "new": "another one", "json": "for scripts"})
+@speaks
+def diff(context: Context, old: str, new: str, json: bool = False) -> int:  # noqa: ARG001
+    """Tell which packages and files differ between two images: exit 0 where none does, 1 where any does, else 2."""
+    from images.inspection import command
+
+    return command.diff(Path(old), Path(new), cache=CACHE, json=json)
+
+
+@task(
+    help={
+        "out": "directory of the artifacts; out if not given",
+        "config": "the cluster's config, beside which the key lies that signs",
+    }
+)
+@speaks
+def verify_artifacts(context: Context, out: str = str(OUT), config: str = str(CONFIG)) -> int:  # noqa: ARG001
+    """Check the signature, the sums and the manifest of what a build has written: exit 1 where something is off."""
+    from images import verify
+
+    return verify.verify_artifacts(Path(out), Path(config).parent / "secrets")
+
+
+@task(
+    help={
+        "show": "what is in it, and nothing more",
+        "prune": "remove what no image that stands needs, if it was not used for so long",
+        "older_than": "so long: 12h, 30d",
+    }
+)
+@speaks
+def cache(context: Context, show: bool = False, prune: bool = False, older_than: str = "30d") -> None:  # noqa: ARG001
+    """Tell what the build cache holds: sizes and last use by kind of layer; with --prune, remove what is not needed."""
+    from images import pruning
+    from images.progress import Progress
+
+    if prune:
+        pruning.prune(CACHE, pruning.parse_age(older_than), Progress())
+    if show or not prune:
+        pruning.show(CACHE)
+
+
+@task(
+    help={
+        "only": "comma-separated: build, media, serve, write-usb, lab; all if not given",
+        "config": "the cluster's config; config/cluster.yaml if not given",
+        "out": "directory of the artifacts; out if not given",
+    }
+)
+@speaks
+def doctor(context: Context, only: str = "", config: str = str(CONFIG), out: str = str(OUT)) -> int:  # noqa: ARG001
+    """Tell what this host lacks, and the command that mends it: exit 1 where something needed is missing."""
+    from lab import doctor as looks
+
+    return looks.run(Path(config), Path(out), CACHE, only)
 
 
 @task(
@@ -357,7 +431,21 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, write_usb, serve, verify, bench, campaign)
+namespace = Collection(
+    check_config,
+    plan_capacity,
+    build_image,
+    inspect,
+    diff,
+    verify_artifacts,
+    cache,
+    doctor,
+    write_usb,
+    serve,
+    verify,
+    bench,
+    campaign,
+)
 namespace.add_collection(
     Collection(
         up=lab_up,

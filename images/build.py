@@ -13,7 +13,7 @@ from config.carried import check_files
 from config.door import write_file
 from config.findings import ConfigError
 from config.loader import Loaded
-from images import installer, iso, manifest, namespace, netboot, preflight, seed, signing
+from images import gpg, installer, iso, manifest, namespace, netboot, preflight, pruning, seed, signing
 from images.cache import Cache, locked
 from images.deb import firstboot_package
 from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
@@ -66,19 +66,27 @@ class _Build:
         return rootfs_layer(self.inputs.rootfs, self.store, self.progress)
 
 
-def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: Path, progress: Progress) -> Artifacts:
+def build_image(
+    loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: Path, progress: Progress, gpg_key: str = ""
+) -> Artifacts:
     """Build what is not there yet, and publish it in out: image, package, manifest.json, SHA256SUMS and seed.img.
 
     What other formats out holds of the same image stays, and stays in step. The sums and an installation's index are
-    signed with the key beside the config's secrets. cache keeps the layers, and may be shared by builds that run at the
-    same time. Whatever stops a build, no half file stands under a final name, and the next build clears away what it
-    left. Raises BuildError, and ConfigError where a file that the config names is not there.
+    signed with the key beside the config's secrets, and the sums with gpg's gpg_key as well, where one is named. cache
+    keeps the layers, and may be shared by builds that run at the same time. Whatever stops a build, no half file stands
+    under a final name, and the next build clears away what it left. Raises BuildError, and ConfigError where a file
+    that the config names is not there.
     """
     store, own = Cache(cache), loaded.source.parent / "secrets"
     preflight.check_tools(formats)
+    if gpg_key:
+        gpg.check(gpg_key)
     if faults := check_files(loaded):
         raise ConfigError(faults)
-    with locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")):
+    with (
+        locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")),
+        store.in_use(progress.note),
+    ):
         _clear_leftovers(store, out, progress)
         own_secrets = secrets.ensure(loaded.cluster, own)
         build = _Build(loaded, out, store, Inputs.of(loaded.cluster), signing.ensure(own), progress)
@@ -89,12 +97,15 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         made = _make_disk(build, wanted) if current is None else _refresh(current, build)
         made = _with_installation(made, build, wanted)
         _publish(made, out, build.key, progress)
+        if gpg_key:
+            write_file(out / manifest.SUMS_GPG, gpg.sign(manifest.sums(made), gpg_key))
         for warning in made.warnings:
             progress.warning(warning)
         _write_seed(build, own_secrets.to_yaml())
         _write_iso(made, build, wanted)
         if "preseed" in formats:
             write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
+        pruning.keep_for(out, made.key, store)
     return _artifacts(made, out, built=current is None)
 
 
@@ -184,7 +195,8 @@ def _publish(made: Manifest, out: Path, key: SigningKey, progress: Progress) -> 
         namespace.remove_tree(partial)
         write_file(out / manifest.NAME, made.to_json())
     sums = manifest.sums(made)
-    write_file(out / manifest.SUMS, sums)
+    if write_file(out / manifest.SUMS, sums):
+        (out / manifest.SUMS_GPG).unlink(missing_ok=True)
     write_file(out / manifest.SUMS_SIGNATURE, key.sign(sums))
     write_file(out / signing.SIGNERS, key.signers)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from images import namespace
 
+_IN_USE = ".in-use"
+
 
 def content_key(inputs: Mapping[str, object]) -> str:
     """Key of everything that goes into a layer: 32 hex digits of a sha256 over the inputs. Never made of times."""
@@ -21,26 +23,33 @@ def content_key(inputs: Mapping[str, object]) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the kernel lets go of it when this process ends, however it ends.
+def locked(path: Path, *, waiting: Callable[[], None], shared: bool = False) -> Iterator[None]:
+    """Hold a lock on a file, exclusive or shared; the kernel lets go of it when this process ends, however it ends.
 
     waiting() is called once when another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("w") as f:
         try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(f, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
-            fcntl.flock(f, fcntl.LOCK_EX)
+            fcntl.flock(f, kind)
         yield
 
 
 class Cache:
-    """Finished layers under KIND/KEY, locks, and scratch directories that outlive nobody."""
+    """Finished layers under KIND/KEY, locks, and scratch directories that outlive nobody.
+
+    Every layer has a lock, locks/KIND-KEY, whose time is that of the layer's last use: opening it for writing sets it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self.locks = self.root / "locks"
+        self.used: set[tuple[str, str]] = set()
+        """Kind and key of the layers that were asked for since."""
         self._scratch = self.root / "scratch"
 
     def layer(self, kind: str, key: str) -> Path:
@@ -50,7 +59,20 @@ class Cache:
     @contextlib.contextmanager
     def lock(self, kind: str, key: str, *, waiting: Callable[[], None]) -> Iterator[None]:
         """Keep other builds from making the same layer."""
-        with locked(self.root / "locks" / f"{kind}-{key}", waiting=waiting):
+        self.used.add((kind, key))
+        with locked(self.locks / f"{kind}-{key}", waiting=waiting):
+            yield
+
+    @contextlib.contextmanager
+    def in_use(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Keep every layer where it is, for as long as some are read; any number of builds do that at once."""
+        with locked(self.root / _IN_USE, waiting=lambda: tell("the cache is pruned; waiting for that"), shared=True):
+            yield
+
+    @contextlib.contextmanager
+    def unused(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Keep every build out, so that layers may go."""
+        with locked(self.root / _IN_USE, waiting=lambda: tell("a build uses the cache; waiting for its end")):
             yield
 
     @contextlib.contextmanager

@@ -13,10 +13,11 @@ from typing import Literal, get_args
 from config.door import run
 from config.model import Cluster
 from config.payload import IMAGE, INDEX
-from images import disk, grub, manifest, payload, sources
+from images import deb, disk, dpkg, grub, manifest, payload, sources
 from images.cache import Cache, content_key
 from images.deb import Package
 from images.errors import BuildError
+from images.ext4 import FileSystem
 from images.files import File, code, fingerprints, read_tree, render, write_tree
 from images.jobs import DiskJob, Result, run_inside
 from images.manifest import Artifact, Manifest
@@ -32,7 +33,10 @@ TREE = "netboot"
 PAYLOAD = f"{TREE}/image"
 LOADERS = "iso"
 """Directory of the boot loaders that the install medium is made with."""
-_CODE = ("disk.py", "disklayer.py", "grub.py", "makedisk.py", "payload.py", "tree.py")
+_CODE = (
+    *("disk.py", "disklayer.py", "dpkg.py", "ext4.py", "grub.py"),
+    *("makedisk.py", "payload.py", "sbom.py", "tree.py"),
+)
 _TIMEOUT = 1800.0
 
 
@@ -138,7 +142,8 @@ def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
     """Measure each format, the raw file while others are made of it; a raw image that nobody asked for goes."""
     formats, artifacts = order.formats, dict[str, Artifact]()
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
+        described = pool.submit(_write_sbom, order, raw, partial / manifest.SBOM)
         measured = pool.submit(manifest.measure, raw, cancelled=stop.is_set) if "raw" in formats else None
         try:
             if "qcow2" in formats:
@@ -149,6 +154,7 @@ def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
                 artifacts |= _pack_payload(order, raw, partial)
             if measured is not None:
                 artifacts[raw.name] = measured.result()
+            artifacts[manifest.SBOM] = described.result()
         except BaseException:
             stop.set()
             raise
@@ -162,6 +168,22 @@ def _pack_payload(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]
     directory.mkdir(parents=True)
     payload.pack(raw, directory, key=order.inputs.key, root_uuid=order.identity.root, root_start=disk.ROOT.start)
     return {f"{PAYLOAD}/{name}": manifest.measure(directory / name) for name in (INDEX, IMAGE)}
+
+
+def _write_sbom(order: Order, raw: Path, target: Path) -> Artifact:
+    from images import sbom  # noqa: PLC0415 - takes a moment, and an image that stands already needs none of it
+
+    status = FileSystem(raw, disk.ROOT.start).text(dpkg.STATUS)
+    text = sbom.document(
+        dpkg.installed(status or ""),
+        suite=order.inputs.rootfs.debian.suite,
+        key=order.inputs.key,
+        version=order.inputs.package.version,
+        date=order.inputs.package.epoch,
+        sha256={deb.NAME: manifest.measure(order.deb).sha256},
+    )
+    target.write_text(text)
+    return manifest.measure(target)
 
 
 def _manifest(order: Order, result: Result, artifacts: dict[str, Artifact]) -> Manifest:

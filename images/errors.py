@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from config.errors import XenpairError
 
 
@@ -23,3 +25,13 @@ class SpaceError(BuildError):
 
 class StickError(XenpairError):
     """The install medium is not written to that device, or the device does not hold what was written."""
+
+
+class InspectError(XenpairError):
+    """That file is no image that can be looked into. The exit code is that of trouble, as diff(1) has it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ArtifactError(XenpairError):
+    """What a build has written is not there, or not as it was written."""

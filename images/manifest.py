@@ -6,16 +6,19 @@ import errno
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from images import dpkg
+
 NAME = "manifest.json"
 SUMS = "SHA256SUMS"
 SUMS_SIGNATURE = "SHA256SUMS.sig"
+SUMS_GPG = "SHA256SUMS.asc"
+SBOM = "sbom.cdx.json"
 _CHUNK = 1 << 20
 
 
@@ -120,9 +123,4 @@ def next_data(fd: int, at: int, size: int) -> int:
 
 def parse_dpkg_status(status: str) -> dict[str, str]:
     """Package -> version of what is installed, from /var/lib/dpkg/status."""
-    packages = {}
-    for paragraph in status.split("\n\n"):
-        fields = dict(re.findall(r"^(Package|Status|Version): (.+)$", paragraph, flags=re.MULTILINE))
-        if fields.get("Status", "").endswith(" installed"):
-            packages[fields["Package"]] = fields["Version"]
-    return packages
+    return {package.name: package.version for package in dpkg.installed(status)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from config.door import SYSTEM_PATH
@@ -27,9 +27,16 @@ TOOLS = {
     "tar": "tar",
     "unshare": "util-linux",
 }
-"""Program -> the Debian package that has it."""
+"""Program -> the Debian package that has it. What every build takes; below, what only some commands do."""
 IPXE = (Path("/usr/lib/ipxe/undionly.kpxe"), Path("/usr/lib/ipxe/snponly.efi"))
 """iPXE for BIOS and for UEFI, on top of the firmware's own driver for the card that it booted from."""
+
+FORMATS: Mapping[str, Mapping[str, str]] = {
+    "iso": {"xorriso": "xorriso"},
+    "netboot": {str(path): "ipxe" for path in IPXE},
+}
+SERVE = {"dnsmasq": "dnsmasq-base", "ip": "iproute2", "openssl": "openssl"}
+WRITE_USB = {"bmaptool": "bmap-tools", "lsblk": "util-linux"}
 
 GIB = 1 << 30
 ROOTFS_SPACE = 3 * GIB
@@ -38,26 +45,35 @@ TREE_SPACE = 1 * GIB
 """Bytes for the tree that the disk is filled from."""
 OUT_SPACE = 2 * GIB
 """Bytes that raw (sparse) and qcow2 really take."""
-
-
 PAYLOAD_SPACE = 1 * GIB
 """Bytes for the payload of an installation, without the seed medium."""
 
 
+def build_needs(formats: Sequence[str]) -> dict[str, str]:
+    """What a build of these formats takes."""
+    needs = TOOLS | {KEYRING: "debian-archive-keyring"} | ({} if os.geteuid() == 0 else {"newuidmap": "uidmap"})
+    return needs | {what: package for name in formats for what, package in FORMATS.get(name, {}).items()}
+
+
+def missing(needs: Mapping[str, str]) -> dict[str, str]:
+    """What of this is not on this host: programs, and files by their absolute paths, each with its package."""
+    return {what: package for what, package in needs.items() if not _is_there(what)}
+
+
+def install_command(packages: Iterable[str]) -> str:
+    """The command that installs these packages."""
+    return f"apt-get install {' '.join(sorted(set(packages)))}"
+
+
 def check_tools(formats: Sequence[str] = ()) -> None:
     """Raise PreflightError with everything that these formats lack, and the command that installs it."""
-    missing = {package for tool, package in TOOLS.items() if shutil.which(tool, path=SYSTEM_PATH) is None}
-    if os.geteuid() != 0 and shutil.which("newuidmap", path=SYSTEM_PATH) is None:
-        missing.add("uidmap")
-    if "iso" in formats and shutil.which("xorriso", path=SYSTEM_PATH) is None:
-        missing.add("xorriso")
-    if "netboot" in formats and not all(path.is_file() for path in IPXE):
-        missing.add("ipxe")
-    if not Path(KEYRING).is_file():
-        missing.add("debian-archive-keyring")
-    if missing:
-        packages = " ".join(sorted(missing))
-        raise PreflightError(f"this host lacks what the build needs: {packages}", hint=f"apt-get install {packages}")
+    if lacking := missing(build_needs(formats)):
+        what = ", ".join(lacking)
+        raise PreflightError(f"this host lacks what the build needs: {what}", hint=install_command(lacking.values()))
+
+
+def _is_there(what: str) -> bool:
+    return Path(what).is_file() if what.startswith("/") else shutil.which(what, path=SYSTEM_PATH) is not None
 
 
 def check_namespaces() -> None:

@@ -9,6 +9,7 @@ another key has signed, and into out/, where an administrator checks the sums wi
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class SigningKey:
     @property
     def signers(self) -> str:
         """The file of allowed signers that trusts this key, for images only."""
-        return f'{SIGNER} namespaces="{SIGNATURE_NAMESPACE}" {self.public}\n'
+        return _signers(self.public)
 
     def sign(self, text: str) -> str:
         """The signature of a text. The same key and text always give the same (RFC 8032, 5.1.6)."""
@@ -52,6 +53,38 @@ def ensure(directory: Path) -> SigningKey:
     public = _public_half(private)
     write_file(private.with_name(f"{KEY}.pub"), f"{public}\n")
     return SigningKey(private, public)
+
+
+def known(directory: Path) -> str | None:
+    """The file of allowed signers that trusts the key in the directory of secrets; None where there is no key yet."""
+    try:
+        return _signers((directory / f"{KEY}.pub").read_text().strip())
+    except OSError:
+        return None
+
+
+def verified(text: str, signature: Path, signers: str) -> str | None:
+    """The fingerprint of the key that signed the text, if it is one of the allowed signers; else None."""
+    with tempfile.NamedTemporaryFile("w", suffix=f"-{SIGNERS}") as allowed:
+        allowed.write(signers)
+        allowed.flush()
+        return _fingerprint("verify", text, signature, "-f", allowed.name, "-I", SIGNER)
+
+
+def claimed(text: str, signature: Path) -> str | None:
+    """The fingerprint of the key that signed the text, whosever it is; None where the signature is of another text."""
+    return _fingerprint("check-novalidate", text, signature)
+
+
+def _fingerprint(verb: str, text: str, signature: Path, *options: str) -> str | None:
+    argv = ["ssh-keygen", "-Y", verb, *options, "-n", SIGNATURE_NAMESPACE, "-s", str(signature)]
+    done = run(argv, stdin=text, check=False)
+    match = re.search(r"key (SHA256:\S+)$", done.stdout, flags=re.MULTILINE)
+    return match[1] if done.returncode == 0 and match else None
+
+
+def _signers(public: str) -> str:
+    return f'{SIGNER} namespaces="{SIGNATURE_NAMESPACE}" {public}\n'
 
 
 def _create(private: Path) -> None:

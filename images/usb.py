@@ -7,7 +7,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.door import PIECE, SYSTEM_PATH, kill_group, run, stream
+from config.door import PIECE, kill_group, run, stream
+from images import preflight
 from images.blockdevices import BlockDevice, block_devices
 from images.errors import StickError
 from images.progress import Progress
@@ -77,8 +77,8 @@ def write_usb(iso: Path, device: Path, *, force_fixed: bool, ask: Ask | None, pr
     was answered beforehand. Raises StickError: before anything is changed where the device is not one to be written to,
     and afterwards where it holds something else than what was written.
     """
-    if shutil.which("bmaptool", path=SYSTEM_PATH) is None:
-        raise StickError("this host lacks bmaptool", hint="apt-get install bmap-tools")
+    if lacking := preflight.missing(preflight.WRITE_USB):
+        raise StickError(f"this host lacks {', '.join(lacking)}", hint=preflight.install_command(lacking.values()))
     image = Iso.read(iso)
     disk = _chosen(device, image, force_fixed=force_fixed)
     progress.note(f"{description(disk)}\nAll of it will be overwritten with {iso} ({image.size} bytes).")

@@ -20,6 +20,7 @@ from pathlib import Path
 from config.door import write_file
 from config.model import Bmc, Cluster, Node
 from config.secrets import Secrets
+from images import preflight
 from lab import bmc_orders, bmc_relay
 from lab.bmc_chassis import log_file
 from lab.bmc_view import Mode
@@ -38,6 +39,8 @@ _PING = bytes.fromhex("0600ff06000011be80000000")
 _STARTUP = 20.0
 """Seconds for a program that is there in a fraction of one: only a busy host needs them."""
 
+NEEDS = {"ipmi_sim": "openipmi"}
+"""What a lab with BMCs takes of this host (see images.preflight)."""
 Record = Callable[[Bmcs], object]
 """Writes down what runs, before anything else can go wrong."""
 
@@ -45,8 +48,9 @@ Record = Callable[[Bmcs], object]
 def check(cluster: Cluster, known: Mapping[str, str]) -> None:
     """Whether the lab's BMCs can be what the config describes, with the passwords known by node. Raises LabError."""
     nodes = _with_bmc(cluster)
-    if nodes and shutil.which("ipmi_sim") is None:
-        raise LabError("ipmi_sim is not installed, and the config has BMCs", hint="apt-get install openipmi")
+    if nodes and (lacking := preflight.missing(NEEDS)):
+        fault = f"{', '.join(lacking)} is not installed, and the config has BMCs"
+        raise LabError(fault, hint=preflight.install_command(lacking.values()))
     for node, bmc in nodes:
         network = node.addresses.guest.network
         if bmc.address not in network or bmc.address in (network.network_address, network.broadcast_address):

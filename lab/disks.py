@@ -5,36 +5,28 @@ from __future__ import annotations
 import errno
 import filecmp
 import os
-import shutil
 from pathlib import Path
-
-from pydantic import BaseModel, Field
 
 from config.door import run
 from config.model import Cluster, Node, format_size
+from images import preflight
+from images.imagefile import info
 from lab import machine
 from lab.errors import LabError
 from lab.machine import OVMF_CODE, OVMF_VARS, disk_file
 from lab.media import Firmware
 
 BASE = "base.qcow2"
-_TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh-keygen": "openssh-client"}
-
-
-class ImageInfo(BaseModel):
-    """What `qemu-img info` says of an image."""
-
-    virtual_size: int = Field(alias="virtual-size")
-    format: str
+NEEDS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh-keygen": "openssh-client"}
+"""What the lab takes of this host (see images.preflight)."""
+UEFI_NEEDS = {str(OVMF_CODE): "ovmf", str(OVMF_VARS): "ovmf"}
+"""And of one that boots by UEFI."""
 
 
 def check_tools(firmware: Firmware) -> None:
     """Whether everything that the lab needs of this host is there. Raises LabError."""
-    for tool, package in _TOOLS.items():
-        if shutil.which(tool) is None:
-            raise LabError(f"{tool} is not installed", hint=f"apt-get install {package}")
-    if firmware == "uefi" and not (OVMF_CODE.exists() and OVMF_VARS.exists()):
-        raise LabError(f"{OVMF_CODE} is not there", hint="apt-get install ovmf")
+    if lacking := preflight.missing(NEEDS | (UEFI_NEEDS if firmware == "uefi" else {})):
+        raise LabError(f"this host lacks {', '.join(lacking)}", hint=preflight.install_command(lacking.values()))
 
 
 def check(image: Path) -> None:
@@ -43,11 +35,6 @@ def check(image: Path) -> None:
         raise LabError(f"there is no image {image}", hint="`invoke build-image` builds it")
     if (found := info(image).format) != "qcow2":
         raise LabError(f"{image} is {found}, and the lab boots qcow2", hint="`invoke build-image --formats qcow2`")
-
-
-def info(image: Path) -> ImageInfo:
-    """Size and format of an image. Raises CommandError when it is none."""
-    return ImageInfo.model_validate_json(run(["qemu-img", "info", "-U", "--output=json", image]).stdout)
 
 
 def adopt(image: Path, directory: Path) -> None:

@@ -21,6 +21,7 @@ import yaml
 
 from config.door import write_file
 from config.model import Debian
+from images import preflight
 from images.cache import Cache
 from images.progress import Progress
 from images.rootfs import Request, rootfs_layer
@@ -30,6 +31,8 @@ from lab.small import write_small_config
 
 RAMDISK = "lab-guest.img"
 BUSYBOX = Path("/bin/busybox")
+NEEDS = {str(BUSYBOX): "busybox-static"}
+"""What the guest takes of this host (see images.preflight)."""
 """Debian's busybox-static; packages.apt names it."""
 MODULES = ("xen-netfront", "xen-blkfront")
 """Neither depends on another module in Debian's kernel (modules.dep)."""
@@ -209,13 +212,15 @@ def write_guest_config(config_file: Path, where: Path, *, cache: Path = SOURCES 
 
     Raises LabError without busybox-static, BuildError where the root file system of the dom0 cannot be had.
     """
-    if not BUSYBOX.is_file():
-        raise LabError(f"{BUSYBOX} is not there", hint="`make deps` installs Debian's busybox-static")
+    if lacking := preflight.missing(NEEDS):
+        raise LabError(f"{BUSYBOX} is not there", hint=preflight.install_command(lacking.values()))
     target = write_small_config(config_file, where / "cluster.yaml")
     document: dict[str, Any] = yaml.safe_load(target.read_text())
-    layer = rootfs_layer(Request.of(Debian(**document.get("debian", {}))), Cache(cache), Progress())
+    store, progress = Cache(cache), Progress()
+    with store.in_use(progress.note):
+        layer = rootfs_layer(Request.of(Debian(**document.get("debian", {}))), store, progress)
+        write_file(where / RAMDISK, ramdisk(drivers(layer.tar), BUSYBOX.read_bytes()))
     document["guests"] = [described(name, home, address) for name, (home, address) in GUESTS.items()]
-    write_file(where / RAMDISK, ramdisk(drivers(layer.tar), BUSYBOX.read_bytes()))
     write_file(target, yaml.safe_dump(document, sort_keys=False))
     return target
 

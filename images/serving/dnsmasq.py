@@ -18,8 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from config.door import SYSTEM_PATH, kill_group, run, stream
+from config.door import kill_group, run, stream
 from config.errors import CommandError
+from images import preflight
 from images.serving.errors import ServeError
 from images.serving.interface import Leases
 from images.serving.tree import LOADERS
@@ -132,13 +133,13 @@ def check_config(config: Path) -> None:
 
 
 def check_installed() -> None:
-    """Raise ServeError where dnsmasq or setpriv is missing, or we may not start it."""
-    if shutil.which("dnsmasq", path=SYSTEM_PATH) is None:
-        hint = "apt-get install dnsmasq-base; or --dhcp none, where your own DHCP server names our boot.ipxe"
-        raise ServeError("dnsmasq is not installed", hint=hint)
+    """Raise ServeError where dnsmasq or what it takes is missing, or we may not start it."""
+    instead = "or --dhcp none, where your own DHCP server names our boot.ipxe"
+    if lacking := preflight.missing(preflight.SERVE):
+        hint = f"{preflight.install_command(lacking.values())}; {instead}"
+        raise ServeError(f"this host lacks {', '.join(lacking)}", hint=hint)
     if os.geteuid() != 0:
-        hint = "run it with sudo; or --dhcp none, where your own DHCP server names our boot.ipxe"
-        raise ServeError("DHCP and TFTP take root", hint=hint)
+        raise ServeError("DHCP and TFTP take root", hint=f"run it with sudo; {instead}")
 
 
 _MAC = r"(?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5})"

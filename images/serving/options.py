@@ -12,12 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from config.values import SshKey
 from images.serving.errors import ServeError
+from images.span import seconds
 
 DhcpMode = Literal["proxy", "full", "none"]
 
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([smh])")
 _KEYS = TypeAdapter[str](SshKey)
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,9 @@ class Options:
 
 def parse_span(text: str) -> float:
     """Seconds of a span like 90s, 60m or 2h. Raises ServeError for anything else."""
-    match = _SPAN.fullmatch(text)
-    if match is None:
+    if (span := seconds(text, "smh")) is None:
         raise ServeError(f"--window {text!r} is not a span of time", hint="write it like 90s, 60m or 2h")
-    return int(match[1]) * _SECONDS[match[2]]
+    return span
 
 
 def parse_dhcp(text: str) -> DhcpMode:

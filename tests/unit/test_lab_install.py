@@ -10,6 +10,7 @@ from config.door import run
 from config.loader import load
 from config.payload import IMAGE, INDEX
 from images.disklayer import LOADERS, PAYLOAD
+from images.imagefile import info
 from images.manifest import NAME, Artifact, Manifest, measure
 from images.netboot import IPXE
 from lab import disks, machine, netserver, segments
@@ -94,7 +95,7 @@ def test_empty_disks_have_nothing_below_them(lab: Lab) -> None:
     node = lab.state().cluster.nodes[0]
     disks.make(lab.directory, lab.state().cluster, node, "bios", empty=True)
     file = lab.directory / machine.disk_file(node.name, "system")
-    assert disks.info(file).virtual_size == machine.EMPTY_SYSTEM_SIZE
+    assert info(file).virtual_size == machine.EMPTY_SYSTEM_SIZE
     assert "backing-filename" not in json.loads(run(["qemu-img", "info", "--output=json", file]).stdout)
 
 
