@@ -23,3 +23,7 @@ class SpaceError(BuildError):
 
 class StickError(XenpairError):
     """The install medium is not written to that device, or the device does not hold what was written."""
+
+
+class UpgradeError(XenpairError):
+    """An upgrade of the running pair is not begun, or stops: what is not reached is as it was."""

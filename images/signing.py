@@ -54,6 +54,23 @@ def ensure(directory: Path) -> SigningKey:
     return SigningKey(private, public)
 
 
+def verify(text: str, signature: str, directory: Path) -> None:
+    """Return only where the key in the directory of secrets has signed that text. Raises BuildError."""
+    if not (directory / KEY).exists():
+        raise BuildError(f"{directory} has no key {KEY}, so nothing here is known to be signed by it", hint=_WHERE)
+    key = SigningKey(directory / KEY, _public_half(directory / KEY))
+    with tempfile.TemporaryDirectory(prefix=f"{KEY}-") as scratch:
+        signers, file = Path(scratch, SIGNERS), Path(scratch, "signature")
+        signers.write_text(key.signers)
+        file.write_text(signature)
+        about = ["-I", SIGNER, "-n", SIGNATURE_NAMESPACE, "-s", str(file)]
+        if run(["ssh-keygen", "-Y", "verify", "-f", signers, *about], stdin=text, check=False).returncode != 0:
+            raise BuildError(f"the sums are not what the key {directory / KEY} has signed", hint=_WHERE)
+
+
+_WHERE = "`invoke build-image` with the same config signs what it builds"
+
+
 def _create(private: Path) -> None:
     """A new key, unless another process has just made one: link() never replaces, and takes only whole files."""
     with tempfile.TemporaryDirectory(dir=private.parent, prefix=f".{KEY}-") as directory:
