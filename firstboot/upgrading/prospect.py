@@ -54,7 +54,7 @@ def prospect(places: Places, offered: Path | None, config: Path | None) -> Prosp
         if offered and version != installed and (others := package.missing(offered)):
             refused.append(f"the package needs more than is installed: {others}")
         try:
-            files = _differing(places, {**_wanted(new), CONFIG: (text, places.config.stat().st_mode & 0o7777)})
+            files = _differing(places, {**_wanted(new), CONFIG: (text, 0o600)})
         except NodeError as e:
             refused.append(str(e))
     refused += [f"/{file} cannot differ between the nodes" for file in files if file in stack().never_apart]

@@ -82,7 +82,7 @@ def _carry_out(prospect: Prospect, pair: Pair, say: Say, *, back: bool) -> Outco
         maintenance.rebalance(pair, say)
     _guests(prospect, pair, say)
     # Last: as long as it is the old one, a second call finds all that is still to be done.
-    write_file(places.config, prospect.config, mode=places.config.stat().st_mode & 0o777)
+    write_file(places.config, prospect.config, mode=0o600)
     owed.done(places)
     return Outcome(node=found.node)
 

@@ -95,8 +95,8 @@ def test_a_node_that_answers_something_else_is_of_another_version(asked: Callabl
 @pytest.fixture
 def sleepless(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(remote.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr("images.upgrading.remote.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("images.upgrading.remote.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
 
 
 def test_a_reboot_is_over_when_another_boot_answers(asked: Callable[[Answers], object], sleepless: None) -> None:

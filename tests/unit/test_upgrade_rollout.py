@@ -70,8 +70,8 @@ class FakeRemote(Remote):
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes only where somebody sleeps."""
     now = [0.0]
-    monkeypatch.setattr(rollout.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(rollout.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr("images.upgrading.rollout.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("images.upgrading.rollout.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
 
 
 def roll(pair: Pair, answer: str | None = None) -> str:
