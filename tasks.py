@@ -182,18 +182,15 @@ def verify(
     help={
         "config": "the config that both nodes are to have",
         "out": "what `invoke build-image` has made: the package is taken from there",
-        "hosts": "both nodes in the config's order: root@ADDRESS,root@ADDRESS; the config's addresses if not given",
-        "lab": "the nodes of that lab",
+        "lab": "the nodes of that lab; those at the config's guest addresses if not given",
         "yes": "do not ask for a yes to be typed",
     }
 )
 @speaks
 def upgrade(
     context: Context,  # noqa: ARG001
-    *,
     config: str = str(CONFIG),
     out: str = str(OUT),
-    hosts: str = "",
     lab: str = "",
     yes: bool = False,
 ) -> None:
@@ -207,7 +204,7 @@ def upgrade(
 
     loaded = load(Path(config))
     ssh_config = Lab(directory(lab)).ssh_config if lab else None
-    nodes = remote.nodes(loaded.cluster, hosts, ssh_config)
+    nodes = remote.nodes(loaded.cluster, ssh_config)
     rollout.upgrade(offer(loaded, Path(out)), nodes, None if yes else usb.ask_on_terminal, Progress())
 
 

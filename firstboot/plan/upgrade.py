@@ -44,6 +44,11 @@ def reboot_reason(files: Sequence[str], memory: int) -> str:
     return ", and ".join(reasons)
 
 
+def sets_dom0_memory(grub: str) -> bool:
+    """Whether GRUB's settings say how much memory dom0 gets, as the image has it."""
+    return _DOM0_MEMORY.search(grub) is not None
+
+
 def with_dom0_memory(grub: str, memory: int) -> str:
     """GRUB's settings with that much memory for dom0 (bytes); as they are where they say nothing of it."""
     size = format_size(memory)

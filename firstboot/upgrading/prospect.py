@@ -51,6 +51,8 @@ def prospect(places: Places, offered: Path | None, config: Path | None) -> Prosp
     if not refused:
         new = replace(old, cluster=cluster, me=cluster.node(old.me.name), peer=cluster.peer_of(old.me.name))
         refused += _missing_files(new, {change.path for change in differences if change.old == "none"})
+        if any(change.path == "dom0.memory" for change in differences) and not plan.sets_dom0_memory(_grub(places)):
+            refused.append(f"dom0.memory: /{plan.GRUB} on this node says nothing of it: set it there first")
         if offered and version != installed and (others := package.missing(offered)):
             refused.append(f"the package needs more than is installed: {others}")
         try:
@@ -86,9 +88,14 @@ def _wanted(node: ThisNode) -> dict[str, tuple[bytes, int]]:
         access.AUTHORIZED_KEYS: (access.authorized_keys(node), 0o600),
         access.KNOWN_HOSTS: (access.known_hosts(node), 0o644),
     }
-    if (grub := places.at(plan.GRUB)).exists():
-        texts[plan.GRUB] = (plan.with_dom0_memory(grub.read_text(), node.cluster.dom0.memory), 0o644)
+    if grub := _grub(places):
+        texts[plan.GRUB] = (plan.with_dom0_memory(grub, node.cluster.dom0.memory), 0o644)
     return {path: (text.encode(), mode) for path, (text, mode) in texts.items()}
+
+
+def _grub(places: Places) -> str:
+    path = places.at(plan.GRUB)
+    return path.read_text() if path.exists() else ""
 
 
 def _differing(places: Places, wanted: Files) -> dict[str, tuple[bytes, int]]:

@@ -19,7 +19,7 @@ from config.values import Model
 from images.errors import UpgradeError
 from images.upgrading.offer import Offer
 
-OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15")
+OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "ServerAliveInterval=15")
 QUESTION_LIMIT = 180.0
 """Seconds for a question or a copy."""
 UPGRADE_LIMIT = 3600.0
@@ -120,20 +120,12 @@ class Remote:
         return [*(("-F", self.ssh_config) if self.ssh_config else ()), *OPTIONS]
 
 
-def nodes(cluster: Cluster, hosts: str, ssh_config: Path | None) -> list[Remote]:
-    """Both nodes in the config's order. hosts: root@ADDRESS,root@ADDRESS; ssh_config: one that knows them by name.
-
-    Without either, root at the addresses that the config gives them on the guest network. Raises UpgradeError.
-    """
-    names = [node.name for node in cluster.nodes]
-    targets = [f"root@{node.addresses.guest.ip}" for node in cluster.nodes]
-    if ssh_config:
-        targets = names
-    elif hosts:
-        targets = hosts.split(",")
-    if len(targets) != len(names):
-        raise UpgradeError(f"{hosts!r} are not two hosts", hint="--hosts root@ADDRESS,root@ADDRESS")
-    return [Remote(name, target, ssh_config) for name, target in zip(names, targets, strict=True)]
+def nodes(cluster: Cluster, ssh_config: Path | None) -> list[Remote]:
+    """Both nodes in the config's order: root at their guest addresses, or by name as an ssh_config knows them."""
+    return [
+        Remote(node.name, node.name if ssh_config else f"root@{node.addresses.guest.ip}", ssh_config)
+        for node in cluster.nodes
+    ]
 
 
 def _summary(status: dict[str, Any]) -> str:

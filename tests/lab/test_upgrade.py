@@ -54,7 +54,7 @@ def test_a_package_and_a_config_reach_both_nodes_and_guests_keep_running(
     document = guest_config_file.read_text()
     config.write_text(document.replace("bridge: xenbr0", f"bridge: xenbr0\n  dns: [{DNS}]"))
     before = {name: wait_for(name, partial(answer, lab, name, address)).boot for name, (_, address) in GUESTS.items()}
-    nodes = remote.nodes(load(config).cluster, "", lab.ssh_config)
+    nodes = remote.nodes(load(config).cluster, lab.ssh_config)
 
     shown = io.StringIO()
     rollout.upgrade(Offer(deb, load(config)), nodes, None, Progress(Console(file=shown, width=200)))

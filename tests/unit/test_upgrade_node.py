@@ -261,6 +261,13 @@ def test_what_cannot_change_is_refused_with_its_name_and_nothing_changes(
     assert rig.done == []
 
 
+def test_a_node_whose_boot_loader_is_the_administrators_refuses_another_dom0_memory(rig: Rig) -> None:
+    rig.places.at(plan.GRUB).unlink()
+    assert rig.look().plan.nothing_to_do
+    with pytest.raises(UpgradeError, match="says nothing of it"):
+        rig.upgrade(*MEMORY)
+
+
 def test_a_package_that_needs_others_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("firstboot.upgrading.package.missing", lambda _: "python3-new")
     with pytest.raises(UpgradeError, match="needs more than is installed: python3-new"):
