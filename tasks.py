@@ -252,6 +252,36 @@ def verify(
     return subprocess.run(argv, cwd=PROJECT, check=False).returncode
 
 
+@task(
+    help={
+        "config": "the config that both nodes are to have",
+        "out": "what `invoke build-image` has made: the package is taken from there",
+        "lab": "the nodes of that lab; those at the config's guest addresses if not given",
+        "yes": "do not ask for a yes to be typed",
+    }
+)
+@speaks
+def upgrade(
+    context: Context,  # noqa: ARG001
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+    lab: str = "",
+    yes: bool = False,
+) -> None:
+    """Bring another package and another config to a running pair, one node after the other, guests in service."""
+    from config.loader import load
+    from images import usb
+    from images.progress import Progress
+    from images.upgrading import remote, rollout
+    from images.upgrading.offer import offer
+    from lab.pair import Lab, directory
+
+    loaded = load(Path(config))
+    ssh_config = Lab(directory(lab)).ssh_config if lab else None
+    nodes = remote.nodes(loaded.cluster, ssh_config)
+    rollout.upgrade(offer(loaded, Path(out)), nodes, None if yes else usb.ask_on_terminal, Progress())
+
+
 @task(help={"only": "comma-separated: build, lab, install, guests, volumes, serve"})
 @speaks
 def bench(context: Context, only: str = "build,lab,install,guests,volumes,serve") -> None:  # noqa: ARG001
@@ -443,6 +473,7 @@ namespace = Collection(
     write_usb,
     serve,
     verify,
+    upgrade,
     bench,
     campaign,
 )

@@ -44,9 +44,14 @@ class Brief:
             volume_group=cluster.storage.volume_group,
         )
 
+    @property
+    def text(self) -> str:
+        """As it is kept for later boots."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
     def write(self, path: Path) -> None:
         """Keep it for later boots."""
-        write_file(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_file(path, self.text)
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,14 @@ class FencingBrief:
         delay = 0 if cluster.is_first(me.name) else cluster.fencing.delay
         return cls(peer.name, delay, cluster.fencing.power_on, bmc)
 
+    @property
+    def text(self) -> str:
+        """As it is kept for later boots."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
     def write(self, path: Path) -> None:
         """Keep it for later boots."""
-        write_file(path, json.dumps(asdict(self), indent=1) + "\n", mode=0o600)
+        write_file(path, self.text, mode=0o600)
 
 
 def read_fencing_brief(path: Path) -> FencingBrief | None:

@@ -17,6 +17,7 @@ from firstboot.errors import NodeError
 from firstboot.guests import guest_command
 from firstboot.logs import log_to_journal
 from firstboot.places import Places
+from firstboot.upgrading import upgrade_command
 
 log = logging.getLogger("xenpair")
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_split_brain(commands)
     guest_command.add_to(commands)
+    upgrade_command.add_to(commands)
 
     fence_peer = commands.add_parser("fence-peer", help="(DRBD's) fence the peer; exit 7 only when it is proven off")
     fence_peer.add_argument("--until-proven", action="store_true", help="(the unit's) go on where DRBD's handler ended")

@@ -61,6 +61,10 @@ class ReplacementError(NodeError):
     """A new machine cannot take the peer's place now, or not with that config."""
 
 
+class UpgradeError(NodeError):
+    """Another package or another config cannot be brought to this node now, or not that one."""
+
+
 class PeerError(NodeError):
     """The peer does not answer, or not so that it is understood: nothing is known of it, so nothing is done."""
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TOOLS = "/usr/share/heartbeat"
 """Where Debian's heartbeat keeps hb_standby and hb_takeover."""
 
+RESTART_LIMIT = 300.0
+"""Seconds for heartbeat to stop, which hands over what it still carries, and to start."""
+
 
 class Heartbeat:
     """firstboot.stack.ClusterStack by heartbeat."""
@@ -30,10 +33,17 @@ class Heartbeat:
         "etc/ha.d/resource.d/xenpair-guests": 0o755,
     }
 
+    read_at_start: ClassVar[frozenset[str]] = frozenset({"etc/ha.d/ha.cf", "etc/ha.d/haresources"})
+    never_apart: ClassVar[frozenset[str]] = frozenset({"etc/ha.d/authkeys"})
+
     def start(self, node: ThisNode) -> None:
         """Write its files and start the daemon."""
         node.deploy(dict(self.files))
         run(["systemctl", "start", "--no-block", "heartbeat.service"])
+
+    def restart(self) -> None:
+        """A stop tells the peer, so nobody is taken for dead."""
+        run(["systemctl", "restart", "heartbeat.service"], timeout=RESTART_LIMIT)
 
     def state(self, peer: str) -> HeartbeatState:
         """As cl_status tells it."""

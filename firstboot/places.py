@@ -72,6 +72,21 @@ class Places:
         return self.at("var/lib/xenpair/system-mirror.json")
 
     @property
+    def upgrade(self) -> Path:
+        """Of `xenpair upgrade`: what the build host has sent, what was there before, and how far it is; 0700."""
+        return self.at("var/lib/xenpair/upgrade")
+
+    @property
+    def back(self) -> Path:
+        """The package and the config that were here before the last upgrade."""
+        return self.upgrade / "back"
+
+    @property
+    def unpacked(self) -> Path:
+        """The package that an upgrade is to install, unpacked: its own code carries the upgrade out."""
+        return self.at("run/xenpair/upgrade")
+
+    @property
     def formed(self) -> Path:
         """Exists once first boot is done."""
         return self.at("var/lib/xenpair/formed")

@@ -25,9 +25,20 @@ class ClusterStack(Protocol):
 
     files: ClassVar[Mapping[str, int]]
     """Configuration that each node gets from its template: path and mode."""
+    read_at_start: ClassVar[frozenset[str]]
+    """Those of them that it reads when it starts, and only then."""
+    never_apart: ClassVar[frozenset[str]]
+    """Those of them that no node can have differently from the other one, not even for a moment."""
 
     def start(self, node: ThisNode) -> None:
         """Write the configuration and start it. Idempotent; raises CommandError."""
+        ...
+
+    def restart(self) -> None:
+        """Leave the peer in good order, and come back with the configuration as it is now; all groups are the peer's.
+
+        Raises CommandError.
+        """
         ...
 
     def state(self, peer: str) -> HeartbeatState:

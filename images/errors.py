@@ -35,3 +35,7 @@ class InspectError(XenpairError):
 
 class ArtifactError(XenpairError):
     """What a build has written is not there, or not as it was written."""
+
+
+class UpgradeError(XenpairError):
+    """An upgrade of the running pair is not begun, or stops: what is not reached is as it was."""
