@@ -63,17 +63,37 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
         "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
+        "check_reproducible": "build once more with nothing from the cache, and fail where a file differs",
     }
 )
 @speaks
-def build_image(context: Context, config: str = str(CONFIG), out: str = str(OUT), formats: str = "qcow2") -> None:  # noqa: ARG001
+def build_image(
+    context: Context,  # noqa: ARG001
+    config: str = str(CONFIG),
+    out: str = str(OUT),
+    formats: str = "qcow2",
+    check_reproducible: bool = False,
+) -> None:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
-    from images import build
+    from images import build, reproduction
     from images.disklayer import parse_formats
     from images.progress import Progress
 
-    build.build_image(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
+    make = reproduction.check_reproducible if check_reproducible else build.build_image
+    make(load(Path(config)), Path(out), parse_formats(formats), cache=CACHE, progress=Progress())
+
+
+@task(help={"config": "the cluster's config; config/cluster.yaml if not given", "update": "choose all packages anew"})
+@speaks
+def lock(context: Context, config: str = str(CONFIG), update: bool = False) -> None:  # noqa: ARG001
+    """Write down the exact packages of the image, beside the config: builds take these, until `--update`."""
+    from config.loader import load
+    from images.cache import Cache
+    from images.locking import write_lock
+    from images.progress import Progress
+
+    write_lock(load(Path(config)), cache=Cache(CACHE), update=update, progress=Progress())
 
 
 @task(
@@ -357,7 +377,7 @@ def lab_status(context: Context, json: bool = False, lab: str = "default") -> in
     return command.show_status(command.opened(lab), json=json)
 
 
-namespace = Collection(check_config, plan_capacity, build_image, write_usb, serve, verify, bench, campaign)
+namespace = Collection(check_config, plan_capacity, build_image, lock, write_usb, serve, verify, bench, campaign)
 namespace.add_collection(
     Collection(
         up=lab_up,

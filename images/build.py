@@ -13,7 +13,7 @@ from config.carried import check_files
 from config.door import write_file
 from config.findings import ConfigError
 from config.loader import Loaded
-from images import installer, iso, manifest, namespace, netboot, preflight, seed, signing
+from images import installer, iso, lock, manifest, namespace, netboot, preflight, seed, signing
 from images.cache import Cache, locked
 from images.deb import firstboot_package
 from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
@@ -80,8 +80,9 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         raise ConfigError(faults)
     with locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")):
         _clear_leftovers(store, out, progress)
+        found = lock.read(lock.path_of(loaded.source))
         own_secrets = secrets.ensure(loaded.cluster, own)
-        build = _Build(loaded, out, store, Inputs.of(loaded.cluster), signing.ensure(own), progress)
+        build = _Build(loaded, out, store, Inputs.of(loaded.cluster, found), signing.ensure(own), progress)
         standing = _standing(build)
         # Debian's own installer puts together a system of its own, and needs no disk of ours.
         wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)

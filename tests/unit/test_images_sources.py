@@ -57,7 +57,7 @@ Acquire::http "";
 APT::Get::AllowUnauthenticated "1";
 Acquire::GzipIndexes "true";
 """
-    assert sources.apt_options(dump) == [
+    assert sources.apt_options(Mirror(MAIN, SECURITY), dump) == [
         'Acquire::Check-Valid-Until "false";',
         'Acquire::http::Proxy "http://proxy.example:3128";',
         'Acquire::https::CAInfo "/etc/ssl/own.pem";',
@@ -85,7 +85,10 @@ class Archive:
 
 
 def test_a_mirror_without_firmware_is_used_with_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    release = {"trixie/InRelease": b"Components: main\n", "trixie-security/InRelease": b"Components: updates/main\n"}
+    release = {
+        "trixie/InRelease": b"Date: Sat, 10 Jan 2026 09:40:31 UTC\nComponents: main\n",
+        "trixie-security/InRelease": b"Components: updates/main\n",
+    }
     offer = Archive(monkeypatch, release).survey(tmp_path)
     assert offer.firmware == ()
     assert [source.components for source in offer.sources] == [("main",), ("main",)]
@@ -94,7 +97,7 @@ def test_a_mirror_without_firmware_is_used_with_a_warning(monkeypatch: pytest.Mo
 
 
 def test_single_missing_firmware_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    release = b"Components: main non-free-firmware\n"
+    release = b"Date: Sat, 10 Jan 2026 09:40:31 UTC\nComponents: main non-free-firmware\n"
     index = lzma.compress(b"Package: firmware-bnx2\nVersion: 1\n\nPackage: firmware-unrelated\n")
     files = {
         "trixie/InRelease": release,
