@@ -37,11 +37,12 @@ class Archive:
     def _ask(self, question: str, preferences: str) -> str:
         answer, pins = self.scratch / "answer", self.scratch / "preferences"
         pins.write_text(preferences)
+        hook = f'export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; {{ {question}; }} > {shlex.quote(str(answer))}'
         options = [f"--keyring={sources.KEYRING}", f'--aptopt=Dir::Etc::Preferences "{pins}";']
         argv = [
             *("mmdebstrap", "--quiet", "--mode=root", "--format=null", "--variant=custom", "--architectures=amd64"),
             *(*options, *(f"--aptopt={option}" for option in sources.apt_options(self.mirror))),
-            f'--customize-hook=export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; {{ {question}; }} > {shlex.quote(str(answer))}',
+            f"--customize-hook={hook}",
             *(self.suite, "/dev/null", *self.lines),
         ]
         env = {"TMPDIR": str(self.scratch), **sources.proxy_environment()}

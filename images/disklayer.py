@@ -33,7 +33,7 @@ TREE = "netboot"
 PAYLOAD = f"{TREE}/image"
 LOADERS = "iso"
 """Directory of the boot loaders that the install medium is made with."""
-_CODE = ("disk.py", "disklayer.py", "grub.py", "makedisk.py", "payload.py", "tree.py")
+_CODE = ("disk.py", "disklayer.py", "files.py", "grub.py", "inside.py", "makedisk.py", "payload.py", "tree.py")
 _TIMEOUT = 1800.0
 
 

@@ -27,7 +27,7 @@ OPTIONS = "boot=xenpair console=tty0 console=ttyS0,115200"
 """Kernel command line of every installation; where the image comes from is added by who boots it."""
 
 _PRIVATE = "usr/lib/xenpair"
-_CODE = ("cpio.py", "loaders.py", "makeinstaller.py", "tree.py")
+_CODE = ("cpio.py", "inside.py", "loaders.py", "makeinstaller.py", "tree.py")
 _TIMEOUT = 1800.0
 _YEAR = 365 * 86400
 """Seconds. The date of a medium, which is its UUID too, lies within a year of EPOCH."""

@@ -136,9 +136,10 @@ def changes(old: Lock | None, new: Lock) -> list[str]:
     """What is different, one line for each package; nothing where there was no lock before."""
     before = old.packages if old else new.packages
     names = sorted(before.keys() | new.packages.keys())
-    pairs = ((name, before.get(name), new.packages.get(name)) for name in names)
-    return [
-        f"{name}: {one.version if one else 'not there'} -> {other.version if other else 'gone'}"
-        for name, one, other in pairs
-        if one != other
-    ]
+    rows = ((name, before.get(name), new.packages.get(name)) for name in names)
+    return [f"{name}: {_change(one, other)}" for name, one, other in rows if one != other]
+
+
+def _change(one: Locked | None, other: Locked | None) -> str:
+    before, after = one.version if one else "not there", other.version if other else "gone"
+    return f"{before} -> {after}" + (", another file" if before == after else "")

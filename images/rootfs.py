@@ -20,7 +20,7 @@ from images.progress import Progress
 
 TEMPLATES = REPOSITORY / "templates"
 _LVM_CONF = "etc/lvm/lvm.conf"
-_CODE = ("archive.py", "lock.py", "makerootfs.py", "packages.py", "rootfs.py", "sources.py", "tree.py")
+_CODE = ("archive.py", "inside.py", "lock.py", "makerootfs.py", "packages.py", "rootfs.py", "sources.py", "tree.py")
 _TIMEOUT = 3600.0
 
 
