@@ -95,6 +95,10 @@ def build_image(loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: 
         _write_seed(build, own_secrets.to_yaml())
         _write_iso(made, build, wanted)
         if "preseed" in formats:
+            if found or loaded.cluster.debian.snapshot:
+                progress.warning(
+                    "Debian's own installer takes what the mirror has then: no lock and no snapshot binds it"
+                )
             write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
     return _artifacts(made, out, built=current is None)
 

@@ -88,9 +88,12 @@ def root_argv(mkfs: Sequence[str], image: Path, tree: Path, identity: Identity) 
 
 
 def esp_argv(image: Path, identity: Identity) -> list[str]:
-    """mkfs.vfat at the ESP's place; FAT32, which every firmware must read (UEFI specification, 13.3)."""
+    """mkfs.vfat at the ESP's place; FAT32, which every firmware must read (UEFI specification, 13.3).
+
+    --invariant, since not every release of it takes SOURCE_DATE_EPOCH for now; the identifier after it stays.
+    """
     place = ["-h", str(ESP.lba), "--offset", str(ESP.lba), str(image), str(ESP.size // 1024)]
-    return ["mkfs.vfat", "-F", "32", "-s", "1", "-i", identity.esp, "-n", "ESP", *place]
+    return ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", identity.esp, "-n", "ESP", *place]
 
 
 def esp_directories_argv(image: Path, names: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ _LEFTOVERS = (
     "root/.*history",
     "tmp/*",
     "var/cache/apt/*.bin",
-    "var/cache/apt/archives/*.deb",
+    "var/cache/apt/archives/*",
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/aux-cache",
     "var/lib/apt/lists/*",
