@@ -28,7 +28,7 @@ def make_difference(job: DifferenceJob) -> Result:
     one, other, directory = Path(job.one), Path(job.other), Path(job.directory)
     directory.mkdir()
     trees = directory / "one", directory / "other"
-    lines = [f"the first difference is in {place}" for place in [first_difference(one, other)] if place]
+    lines = [f"the first difference is at {first_difference(one, other)}"]
     if all(_unpack(artifact, tree) for artifact, tree in zip((one, other), trees, strict=True)):
         found = dict(tree_differences(*trees))
         lines += [f"/{name}: {what}" for name, what in found.items()]
@@ -91,19 +91,16 @@ def _same_content(mine: Path, theirs: Path) -> bool:
 
 
 def _unpack(artifact: Path, tree: Path) -> bool:
-    """Unpack an artifact; False for one that we cannot look into."""
+    """Unpack an artifact; False for one that we do not look into."""
     tree.mkdir()
-    raw = artifact
     match artifact.suffix:
         case ".deb":
             run(["dpkg-deb", "--raw-extract", artifact, tree], timeout=_TIMEOUT)
-        case ".iso":
-            run(["xorriso", "-osirrox", "on", "-indev", artifact, "-extract", "/", tree], timeout=_TIMEOUT)
+        case ".raw":
+            _dump(artifact, tree)
         case ".qcow2":
             raw = tree.with_suffix(".raw")
             run(["qemu-img", "convert", "-O", "raw", artifact, raw], timeout=_TIMEOUT)
-            _dump(raw, tree)
-        case ".raw":
             _dump(raw, tree)
         case _:
             return False

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from images.archive import Archive
 from images.errors import LockError
@@ -30,8 +30,8 @@ class Locked(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: str
-    sha256: str = ""
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+~:-]+$")]
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class Lock(BaseModel):
@@ -43,7 +43,7 @@ class Lock(BaseModel):
     suite: str
     date: int
     """Of the release that the packages were chosen from, in seconds since the epoch."""
-    packages: dict[str, Locked]
+    packages: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")], Locked]
 
     def to_text(self) -> str:
         """As JSON, with one line for each package."""
@@ -54,7 +54,7 @@ class Lock(BaseModel):
 
     def preferences(self, *, others: int) -> str:
         """apt_preferences(5) that choose these versions; others: the priority of every other one, -1 for never."""
-        pins = [*((name, f"version {locked.version}", 1001) for name, locked in sorted(self.packages.items()))]
+        pins = [(name, f"version {locked.version}", 1001) for name, locked in sorted(self.packages.items())]
         pins.append(("*", "release *", others))
         return "\n".join(f"Package: {name}\nPin: {pin}\nPin-Priority: {priority}\n" for name, pin, priority in pins)
 

@@ -9,6 +9,7 @@ from config.loader import Loaded
 from images import manifest, namespace
 from images.build import Artifacts, build_image
 from images.cache import Cache
+from images.difference import first_difference
 from images.disklayer import Format
 from images.errors import DifferenceError
 from images.iso import ISO
@@ -18,6 +19,8 @@ from images.progress import Progress
 from images.seed import SEED
 
 _TIMEOUT = 7200.0
+_SECRET = (ISO, SEED)
+"""What of their contents differs is not for a terminal, nor for a log."""
 _SHOWN = 60
 """Lines about one artifact; that many tell what kind of thing it is."""
 
@@ -57,7 +60,7 @@ def _manifest(out: Path) -> Manifest:
 def _sums(out: Path) -> dict[str, str]:
     """Name -> sha256 of all that a build has made; other formats, which another build has left, do not count."""
     sums = {name: artifact.sha256 for name, artifact in sorted(_manifest(out).artifacts.items())}
-    return sums | {name: manifest.measure(out / name).sha256 for name in (ISO, SEED) if (out / name).exists()}
+    return sums | {name: manifest.measure(out / name).sha256 for name in _SECRET if (out / name).exists()}
 
 
 def _told_differently(out: Path, again: Path) -> Iterator[str]:
@@ -75,7 +78,10 @@ def _told_differently(out: Path, again: Path) -> Iterator[str]:
 def _differences(sums: dict[str, str], out: Path, again: Path, scratch: Path) -> Iterator[str]:
     for name, sum_ in sums.items():
         if manifest.measure(out / name).sha256 != sum_:
-            lines = _explained(out / name, again / name, scratch)
+            if name in _SECRET:
+                lines = [f"the first difference is at {first_difference(out / name, again / name)}"]
+            else:
+                lines = _explained(out / name, again / name, scratch)
             yield from (f"{name}: {line}" for line in lines[:_SHOWN])
             if len(lines) > _SHOWN:
                 yield f"{name}: and {len(lines) - _SHOWN} lines more"
