@@ -64,6 +64,7 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
         "out": "directory of the artifacts; out if not given",
         "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
         "gpg_key": "sign the sums with this key of gpg's, too: SHA256SUMS.asc",
+        "check_reproducible": "build once more with nothing from the cache, and fail where a file differs",
     }
 )
 @speaks
@@ -72,16 +73,32 @@ def build_image(
     config: str = str(CONFIG),
     out: str = str(OUT),
     formats: str = "qcow2",
+    *,
     gpg_key: str = "",
+    check_reproducible: bool = False,
 ) -> None:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
-    from images import build
+    from images import build, reproduction
     from images.disklayer import parse_formats
     from images.progress import Progress
 
-    wanted, progress = parse_formats(formats), Progress()
-    build.build_image(load(Path(config)), Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key)
+    loaded, wanted, progress = load(Path(config)), parse_formats(formats), Progress()
+    build.build_image(loaded, Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key)
+    if check_reproducible:
+        reproduction.check_reproducible(loaded, Path(out), wanted, cache=CACHE, progress=progress)
+
+
+@task(help={"config": "the cluster's config; config/cluster.yaml if not given", "update": "choose all packages anew"})
+@speaks
+def lock(context: Context, config: str = str(CONFIG), update: bool = False) -> None:  # noqa: ARG001
+    """Write down the exact packages of the image, beside the config: builds take these, until `--update`."""
+    from config.loader import load
+    from images.cache import Cache
+    from images.locking import write_lock
+    from images.progress import Progress
+
+    write_lock(load(Path(config)), cache=Cache(CACHE), update=update, progress=Progress())
 
 
 @task(positional=["image"], help={"image": "qcow2, raw or iso", "json": "for scripts"})
@@ -465,6 +482,7 @@ namespace = Collection(
     check_config,
     plan_capacity,
     build_image,
+    lock,
     inspect,
     diff,
     verify_artifacts,

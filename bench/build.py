@@ -18,7 +18,7 @@ from images.cache import Cache
 from images.disklayer import Format
 from images.namespace import isolated, remove_tree
 from images.progress import Progress
-from images.rootfs import Request, mmdebstrap_argv
+from images.rootfs import Request, mmdebstrap_argv, source_lines
 
 COLD_LIMIT = 1.5
 """Times the floor."""
@@ -67,7 +67,8 @@ def _floor(loaded: Loaded, scratch: Path, progress: Progress) -> None:
     request = Request.of(loaded.cluster.debian)
     offer = sources.survey(request.mirror, request.debian.suite, scratch)
     pools = [backport.pool(wanted, Cache(scratch), progress) for wanted in request.backports]
-    argv = mmdebstrap_argv(request.debian, offer, pools, scratch, scratch / "floor.tar")
+    lines = source_lines(offer, pools)
+    argv = mmdebstrap_argv(request, offer.firmware, lines, scratch, scratch / "floor.tar")
     environment = {"TMPDIR": str(scratch), **sources.proxy_environment()}
     with progress.stage("mmdebstrap to a tar"):
         run(isolated(argv), timeout=_TIMEOUT, env=environment)

@@ -37,6 +37,13 @@ def two_nodes(cluster: Cluster) -> Iterator[Problem]:
         yield Problem(("nodes",), f"there must be exactly two nodes, and there are {count}", "describe two servers")
 
 
+def snapshot_is_kept_somewhere(cluster: Cluster) -> Iterator[Problem]:
+    """Debian's ordinary mirrors hold no past."""
+    if cluster.debian.snapshot and not cluster.debian.snapshot_mirror:
+        remedy = "set debian.snapshot_mirror to the URL of a mirror that keeps the archive's past"
+        yield Problem(("debian", "snapshot"), "no snapshot mirror is configured", remedy)
+
+
 def names(cluster: Cluster) -> Iterator[Problem]:
     """Nodes and guests have names of their own; names that Linux, DRBD or LVM keep for themselves are not used."""
     nodes = [(("nodes", i, "name"), node.name) for i, node in enumerate(cluster.nodes)]
@@ -269,6 +276,7 @@ def administrators(cluster: Cluster) -> Iterator[Problem]:
 
 CHECKS: tuple[Check, ...] = (
     two_nodes,
+    snapshot_is_kept_somewhere,
     names,
     storage_names,
     network_cards,

@@ -86,6 +86,12 @@ class Debian(Model):
     """Debian release of the dom0."""
     mirror: Literal["auto"] | Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "auto"
     """auto: the mirrors that the build host's own apt uses; or the URL of a mirror that holds main and security."""
+    snapshot: Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}Z$")] | None = None
+    """The archive as it was at that moment (UTC), like 20260102T030405Z, is what the dom0 is made of; its upgrades come
+    from mirror all the same."""
+    snapshot_mirror: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    """Where the archive's past is kept: below this URL, and below the same with -security at its end, a directory for
+    each moment."""
     packages: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")], ...] = ()
     """Further Debian packages for the dom0."""
     backports: tuple[Backport, ...] = ()

@@ -91,7 +91,7 @@ def rebuild_argv(request: Request, made: Path) -> list[str]:
     backport, mirror = request.backport, request.mirror
     words = (backport.package, request.target, SUFFIX[request.target], "yes" if backport.tests else "no")
     return [
-        *_mmdebstrap("--variant=buildd"),
+        *_mmdebstrap(mirror, "--variant=buildd"),
         f"--customize-hook=upload {shlex.quote(str(SCRIPT))} /backport-script",
         f'--customize-hook=chroot "$1" sh /backport-script {shlex.join(words)} >&2',
         f"--customize-hook=sync-out /backport {shlex.quote(str(made))}",
@@ -108,7 +108,7 @@ def take_argv(request: Request, made: Path) -> list[str]:
     backport = request.backport
     download = f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --quiet download {shlex.quote(backport.package)} >&2'
     return [
-        *_mmdebstrap("--variant=custom"),
+        *_mmdebstrap(request.mirror, "--variant=custom"),
         f"--customize-hook=cd {shlex.quote(str(made))} && {download}",
         backport.suite,
         "/dev/null",
@@ -116,6 +116,6 @@ def take_argv(request: Request, made: Path) -> list[str]:
     ]
 
 
-def _mmdebstrap(variant: str) -> list[str]:
+def _mmdebstrap(mirror: sources.Mirror, variant: str) -> list[str]:
     options = ["--quiet", "--mode=root", "--format=null", "--architectures=amd64", f"--keyring={sources.KEYRING}"]
-    return ["mmdebstrap", *options, variant, *(f"--aptopt={option}" for option in sources.apt_options())]
+    return ["mmdebstrap", *options, variant, *(f"--aptopt={option}" for option in sources.apt_options(mirror))]

@@ -13,7 +13,7 @@ from config.carried import check_files
 from config.door import write_file
 from config.findings import ConfigError
 from config.loader import Loaded
-from images import gpg, installer, iso, manifest, namespace, netboot, preflight, pruning, seed, signing
+from images import gpg, installer, iso, lock, manifest, namespace, netboot, preflight, pruning, seed, signing
 from images.cache import Cache, locked
 from images.deb import firstboot_package
 from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
@@ -88,8 +88,9 @@ def build_image(
         store.in_use(progress.note),
     ):
         _clear_leftovers(store, out, progress)
+        found = lock.read(lock.path_of(loaded.source))
         own_secrets = secrets.ensure(loaded.cluster, own)
-        build = _Build(loaded, out, store, Inputs.of(loaded.cluster), signing.ensure(own), progress)
+        build = _Build(loaded, out, store, Inputs.of(loaded.cluster, found), signing.ensure(own), progress)
         standing = _standing(build)
         # Debian's own installer puts together a system of its own, and needs no disk of ours.
         wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)
@@ -104,6 +105,10 @@ def build_image(
         _write_seed(build, own_secrets.to_yaml())
         _write_iso(made, build, wanted)
         if "preseed" in formats:
+            if found or loaded.cluster.debian.snapshot:
+                progress.warning(
+                    "Debian's own installer takes what the mirror has then: no lock and no snapshot binds it"
+                )
             write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
         pruning.keep_for(out, made.key, store)
     return _artifacts(made, out, built=current is None)

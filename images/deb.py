@@ -19,7 +19,7 @@ from pathlib import Path
 from config.door import run
 from config.errors import CommandError
 from images.cache import Cache, content_key
-from images.files import File, code, fingerprints, read_tree, render, write_tree
+from images.files import EPOCH, File, code, fingerprints, read_tree, render, write_tree
 from images.jobs import REPOSITORY
 
 NAME = "xenpair-firstboot"
@@ -34,8 +34,6 @@ GUARDED = (
 
 _CARRIED = ("config", "firstboot", "templates")
 _COPYRIGHT = f"{NAME} is part of xenpair.\n".encode()
-_EPOCH = 1735689600
-"""Times of files where git tells none: 2025-01-01."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Package:
         project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"]
         committed = commit_time(repository)
         stamp = datetime.fromtimestamp(committed, UTC).strftime("%Y%m%d%H%M%S") + "." if committed else ""
-        return cls(f"{project}+{stamp}{content_key(inputs)[:8]}", files, control, committed or _EPOCH)
+        return cls(f"{project}+{stamp}{content_key(inputs)[:8]}", files, control, committed or EPOCH)
 
     @property
     def file_name(self) -> str:

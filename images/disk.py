@@ -6,6 +6,7 @@ Positions and sizes are bytes. Every tool writes straight into the sparse raw fi
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,24 +77,35 @@ def partition_argv(image: Path) -> list[str]:
     return ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(image)]
 
 
-def root_argv(image: Path, tree: Path, identity: Identity) -> list[str]:
-    """mkfs.ext4, which fills the file system from a directory (-d). Its inode tables are zeroed by the node."""
+def root_argv(mkfs: Sequence[str], image: Path, tree: Path, identity: Identity) -> list[str]:
+    """mkfs.ext4, which fills the file system from a directory (-d). Its inode tables are zeroed by the node.
+
+    mkfs: how to run it. From 1.47.1 on it takes SOURCE_DATE_EPOCH for now, and no file of the image is newer.
+    """
     extended = f"offset={ROOT.start},hash_seed={identity.hash_seed},lazy_itable_init=1,lazy_journal_init=1,nodiscard"
     size = f"{ROOT.size // 1024}k"
-    return ["mkfs.ext4", "-q", "-F", "-U", identity.root, "-E", extended, "-d", str(tree), str(image), size]
+    return [*mkfs, "-q", "-F", "-U", identity.root, "-E", extended, "-d", str(tree), str(image), size]
 
 
 def esp_argv(image: Path, identity: Identity) -> list[str]:
-    """mkfs.vfat at the ESP's place; FAT32, which every firmware must read (UEFI specification, 13.3)."""
+    """mkfs.vfat at the ESP's place; FAT32, which every firmware must read (UEFI specification, 13.3).
+
+    --invariant, since not every release of it takes SOURCE_DATE_EPOCH for now; the identifier after it stays.
+    """
     place = ["-h", str(ESP.lba), "--offset", str(ESP.lba), str(image), str(ESP.size // 1024)]
-    return ["mkfs.vfat", "-F", "32", "-s", "1", "-i", identity.esp, "-n", "ESP", *place]
+    return ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", identity.esp, "-n", "ESP", *place]
 
 
-def esp_copy_argv(image: Path, source: Path) -> list[str]:
-    """mcopy of a directory onto the ESP's root."""
-    return ["mcopy", "-s", "-Q", "-i", f"{image}@@{ESP.start}", str(source), "::/"]
+def esp_directories_argv(image: Path, names: Sequence[str]) -> list[str]:
+    """mmd of directories on the ESP, in this order."""
+    return ["mmd", "-i", f"{image}@@{ESP.start}", *(f"::{name}" for name in names)]
+
+
+def esp_copy_argv(image: Path, source: Path, name: str) -> list[str]:
+    """mcopy of one file to its place on the ESP."""
+    return ["mcopy", "-Q", "-i", f"{image}@@{ESP.start}", str(source), f"::{name}"]
 
 
 def qcow2_argv(raw: Path, qcow2: Path) -> list[str]:
-    """qemu-img; out-of-order writes (-W), since nobody reads the file before it is whole."""
-    return ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-W", "-m", "8", str(raw), str(qcow2)]
+    """qemu-img; without out-of-order writes (-W), which place the clusters by chance."""
+    return ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-m", "8", str(raw), str(qcow2)]

@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,6 +20,7 @@ from images.errors import BuildError
 from images.ext4 import FileSystem
 from images.files import File, code, fingerprints, read_tree, render, write_tree
 from images.jobs import DiskJob, Result, run_inside
+from images.lock import Lock
 from images.manifest import Artifact, Manifest
 from images.packages import XEN_VERSION
 from images.progress import Progress
@@ -34,7 +35,7 @@ PAYLOAD = f"{TREE}/image"
 LOADERS = "iso"
 """Directory of the boot loaders that the install medium is made with."""
 _CODE = (
-    *("disk.py", "disklayer.py", "dpkg.py", "ext4.py", "grub.py"),
+    *("disk.py", "disklayer.py", "dpkg.py", "ext4.py", "files.py", "grub.py", "inside.py"),
     *("makedisk.py", "payload.py", "sbom.py", "tree.py"),
 )
 _TIMEOUT = 1800.0
@@ -51,21 +52,24 @@ class Inputs:
     package: Package
     files: Mapping[str, File]
     dom0_memory: int
+    upgrades: sources.Mirror
+    """What the running node's apt is set to."""
     key: str
 
     @classmethod
-    def of(cls, cluster: Cluster) -> Inputs:
-        """Raises MirrorError where the build host's apt knows no Debian archive."""
-        base, package = Request.of(cluster.debian), Package.read()
+    def of(cls, cluster: Cluster, lock: Lock | None = None) -> Inputs:
+        """Raises MirrorError where this host's apt knows no Debian archive, LockError for another config's lock."""
+        base, package, upgrades = Request.of(cluster.debian, lock), Package.read(), sources.resolve(cluster.debian)
         files = {name: file for name, file in read_tree(TEMPLATES / "image").items() if not is_early(name)}
         inputs = {
             "rootfs": base.key,
             "package": package.version,
             "files": fingerprints(files),
             "dom0_memory": cluster.dom0.memory,
+            "upgrades": asdict(upgrades),
             "code": code(_CODE),
         }
-        return cls(base, package, files, cluster.dom0.memory, content_key(inputs))
+        return cls(base, package, files, cluster.dom0.memory, upgrades, content_key(inputs))
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def _job(order: Order, scratch: Path, raw: Path) -> DiskJob:
         files=str(scratch / "files"),
         raw=str(raw.absolute()),
         key=order.inputs.key,
+        date=order.base.date,
     )
 
 
@@ -129,7 +134,7 @@ def _rendered(order: Order) -> dict[str, File]:
         "xen_options": grub.xen_options(order.inputs.dom0_memory),
         "dom0_options": grub.DOM0_OPTIONS,
         "linux_options": grub.LINUX_OPTIONS,
-        "sources": order.base.sources,
+        "sources": sources.moved(order.base.sources, order.inputs.upgrades),
         "keyring": sources.KEYRING,
     }
     return {

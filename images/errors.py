@@ -19,6 +19,14 @@ class MirrorError(BuildError):
     """Debian's archive cannot be reached, or what it sent does not verify."""
 
 
+class LockError(BuildError):
+    """The packages cannot be those of the lock, or the lock is not of this config."""
+
+
+class DifferenceError(BuildError):
+    """Two builds of the same inputs are not the same."""
+
+
 class SpaceError(BuildError):
     """No space left on the build host."""
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+EPOCH = 1735689600
+"""2025-01-01, in seconds since the epoch: the time of what has none of its own."""
+
 
 @dataclass(frozen=True)
 class File:

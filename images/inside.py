@@ -6,12 +6,14 @@ Errors go to standard error as plain text, for the process outside.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from config.errors import XenpairError
-from images.jobs import CodeJob, DiskJob, InstallerJob, RootfsJob
+from images.difference import make_difference
+from images.jobs import CodeJob, DifferenceJob, DiskJob, InstallerJob, RootfsJob
 from images.makedisk import make_disk
 from images.makeinstaller import make_code, make_installer
 from images.makerootfs import make_rootfs
@@ -20,12 +22,15 @@ _JOBS = {
     "RootfsJob": lambda fields: make_rootfs(RootfsJob(**fields)),
     "DiskJob": lambda fields: make_disk(DiskJob(**fields)),
     "InstallerJob": lambda fields: make_installer(InstallerJob(**fields)),
+    "DifferenceJob": lambda fields: make_difference(DifferenceJob(**fields)),
     "CodeJob": lambda fields: make_code(CodeJob(**fields)),
 }
 
 
 def main(argv: Sequence[str]) -> int:
     """Do the job that standard input describes; its result goes to standard output as JSON."""
+    # Modes of an image are not those that the caller gives to new files.
+    os.umask(0o022)
     fields = json.load(sys.stdin)
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.cache import Cache, content_key
-from images.files import File, code, fingerprints, read_tree, write_tree
+from images.files import EPOCH, File, code, fingerprints, read_tree, write_tree
 from images.jobs import REPOSITORY, CodeJob, InstallerJob, run_inside
 from images.makeinstaller import INITRAMFS, KERNEL, LARGE
 from images.progress import Progress
@@ -27,11 +27,10 @@ OPTIONS = "boot=xenpair console=tty0 console=ttyS0,115200"
 """Kernel command line of every installation; where the image comes from is added by who boots it."""
 
 _PRIVATE = "usr/lib/xenpair"
-_CODE = ("cpio.py", "loaders.py", "makeinstaller.py", "tree.py")
+_CODE = ("cpio.py", "inside.py", "loaders.py", "makeinstaller.py", "tree.py")
 _TIMEOUT = 1800.0
-_FIRST_DATE = 1735689600
-"""2025-01-01. The date of a medium, which is its UUID too, lies within a year of it."""
 _YEAR = 365 * 86400
+"""Seconds. The date of a medium, which is its UUID too, lies within a year of EPOCH."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Request:
     @property
     def date(self) -> int:
         """Seconds since the epoch: the same for the same large part, by which GRUB knows its medium."""
-        return _FIRST_DATE + int(self.layer_key[:8], 16) % _YEAR
+        return EPOCH + int(self.layer_key[:8], 16) % _YEAR
 
 
 def carried(signers: str, repository: Path = REPOSITORY) -> dict[str, File]:
@@ -84,7 +83,13 @@ def write_installer(request: Request, base: Rootfs, layer: Path, target: Path, c
     with cache.scratch() as scratch:
         write_tree(request.files, scratch / "files")
         small = scratch / "small.img"
-        job = CodeJob(tree=str(scratch / "tree"), tar=str(base.tar), files=str(scratch / "files"), archive=str(small))
+        job = CodeJob(
+            tree=str(scratch / "tree"),
+            tar=str(base.tar),
+            files=str(scratch / "files"),
+            archive=str(small),
+            date=base.date,
+        )
         run_inside(job, timeout=_TIMEOUT)
         with target.open("xb") as whole:
             for part in (layer / LARGE, small):

@@ -81,7 +81,7 @@ def write_iso(medium: Medium) -> bool:
     with tempfile.TemporaryDirectory(dir=place, prefix=TEMPORARY_PREFIX) as directory:
         image, menu = Path(directory) / ISO, Path(directory) / "grub.cfg"
         menu.write_text(medium.menu)
-        environment = {"SOURCE_DATE_EPOCH": str(medium.made.medium_date)}
+        environment = {"SOURCE_DATE_EPOCH": str(medium.made.medium_date), "TZ": "UTC"}
         run(_argv(medium, key, menu, image), env=environment, timeout=_TIMEOUT)
         image.chmod(0o600)
         image.rename(medium.path)

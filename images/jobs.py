@@ -18,12 +18,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class RootfsJob:
-    """Make a tree with mmdebstrap, put files over it, settle it, pack it."""
+    """Make a tree with mmdebstrap, put files over it, settle it, pack it. date: see images.tree."""
 
     tree: str
     tar: str
     mmdebstrap: tuple[str, ...]
     files: str
+    date: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class DiskJob:
     files: str
     raw: str
     key: str
+    date: int
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,20 @@ class CodeJob:
     tar: str
     files: str
     archive: str
+    date: int
 
 
-Job = RootfsJob | DiskJob | InstallerJob | CodeJob
+@dataclass(frozen=True)
+class DifferenceJob:
+    """Say in a report what differs between two artifacts, unpacked below a directory."""
+
+    one: str
+    other: str
+    directory: str
+    report: str
+
+
+Job = RootfsJob | DiskJob | InstallerJob | CodeJob | DifferenceJob
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def make(tree: Tree, directory: Path, date: int) -> None:
 
 
 def _make_efi(loader: Path, image: Path, date: int) -> None:
-    env = {"SOURCE_DATE_EPOCH": str(date)}
-    run(["mkfs.vfat", "-C", "-n", "XENPAIR_EFI", "-i", f"{date & 0xFFFFFFFF:08x}", image, str(_EFI_SIZE)], env=env)
+    env = {"SOURCE_DATE_EPOCH": str(date), "TZ": "UTC"}
+    identifier = ["-n", "XENPAIR_EFI", "-i", f"{date & 0xFFFFFFFF:08x}"]
+    run(["mkfs.vfat", "--invariant", "-C", *identifier, image, str(_EFI_SIZE)])
     run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=env)
     run(["mcopy", "-i", image, loader, "::EFI/BOOT/BOOTX64.EFI"], env=env)

@@ -16,7 +16,7 @@ from images.tree import Tree
 
 def make_disk(job: DiskJob) -> Result:
     """Everything that differs from image to image, and then the image."""
-    tree, identity, raw = Tree(Path(job.tree)), disk.Identity.of(job.key), Path(job.raw)
+    tree, identity, raw = Tree(Path(job.tree), job.date), disk.Identity.of(job.key), Path(job.raw)
     tree.path.mkdir()
     run(
         ["tar", "-x", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", tree.path, "-f", job.tar], timeout=1800
@@ -55,12 +55,11 @@ def _available_memory() -> int:
 def _mark_updated(tree: Tree) -> None:
     """Tell systemd that /etc and /var are as new as /usr, or it rebuilds caches for half a minute at first boot.
 
-    See ConditionNeedsUpdate= in systemd.unit(5).
+    See ConditionNeedsUpdate= in systemd.unit(5). /usr itself is no newer than the tree's date, as all of the image.
     """
-    newest = int((tree.path / "usr").stat().st_mtime) + 1
     for name in ("etc/.updated", "var/.updated"):
-        (tree.path / name).write_text(f"TIMESTAMP_NSEC={newest * 10**9}\n")
-        os.utime(tree.path / name, (newest, newest))
+        (tree.path / name).write_text(f"TIMESTAMP_NSEC={tree.date * 10**9}\n")
+        os.utime(tree.path / name, (tree.date, tree.date))
 
 
 def _boot_loaders(tree: Tree, identity: disk.Identity) -> tuple[bytes, bytes]:
@@ -85,8 +84,9 @@ def _write_disk(raw: Path, tree: Tree, identity: disk.Identity, core: bytes, loa
     with raw.open("xb") as f:
         f.truncate(disk.DISK_SIZE)
     run(disk.partition_argv(raw), stdin=disk.partition_script(identity))
-    run(disk.root_argv(raw, tree.path, identity), timeout=1800)
-    _write_esp(raw, identity, loader, raw.parent / "esp")
+    mkfs, config = tree.own("usr/sbin/mkfs.ext4"), {"MKE2FS_CONFIG": str(tree.path / "etc/mke2fs.conf")}
+    run(disk.root_argv(mkfs, raw, tree.path, identity), env={**tree.environment, **config}, timeout=1800)
+    _write_esp(raw, tree, identity, loader)
     lba = disk.BIOS_BOOT.lba
     boot_img = (tree.path / "usr/lib/grub/i386-pc/boot.img").read_bytes()
     with raw.open("r+b") as f:
@@ -95,12 +95,15 @@ def _write_disk(raw: Path, tree: Tree, identity: disk.Identity, core: bytes, loa
         f.write(grub.core_image(core, lba, disk.BIOS_BOOT.size))
 
 
-def _write_esp(raw: Path, identity: disk.Identity, loader: bytes, stage: Path) -> None:
-    for name in ("BOOT/BOOTX64.EFI", "debian/grubx64.efi"):
-        path = stage / "EFI" / name
-        path.parent.mkdir(parents=True)
-        path.write_bytes(loader)
-    (stage / "EFI/debian/grub.cfg").write_text(grub.efi_config(identity.root))
-    run(disk.esp_argv(raw, identity))
-    run(disk.esp_copy_argv(raw, stage / "EFI"))
-    shutil.rmtree(stage)
+def _write_esp(raw: Path, tree: Tree, identity: disk.Identity, loader: bytes) -> None:
+    config = grub.efi_config(identity.root).encode()
+    files = {"EFI/BOOT/BOOTX64.EFI": loader, "EFI/debian/grubx64.efi": loader, "EFI/debian/grub.cfg": config}
+    stage = raw.with_name("esp")
+    # FAT has local times.
+    env = {**tree.environment, "TZ": "UTC"}
+    run(disk.esp_argv(raw, identity), env=env)
+    run(disk.esp_directories_argv(raw, ("EFI", "EFI/BOOT", "EFI/debian")), env=env)
+    for name, content in files.items():
+        stage.write_bytes(content)
+        run(disk.esp_copy_argv(raw, stage, name), env=env)
+    stage.unlink()

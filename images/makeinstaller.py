@@ -60,7 +60,7 @@ _CODE_LEVEL = 3
 
 def make_installer(job: InstallerJob) -> Result:
     """The large part, the kernel, the dom0's initramfs and the boot loaders, all into job.layer."""
-    tree, layer = Tree(Path(job.tree)), Path(job.layer)
+    tree, layer = Tree(Path(job.tree), job.date), Path(job.layer)
     _unpack(tree, job.tar, ["."])
     kernel = tree.kernel()
     with tree.mounted():
@@ -77,7 +77,7 @@ def make_installer(job: InstallerJob) -> Result:
 
 def make_code(job: CodeJob) -> Result:
     """The small part: our files as they are, with their Python compiled by the image's own."""
-    tree = Tree(Path(job.tree))
+    tree = Tree(Path(job.tree), job.date)
     _unpack(tree, job.tar, ["./lib", "./lib64", "./usr/lib64", "./usr/lib/x86_64-linux-gnu", "./usr/bin/python3*"])
     _unpack(tree, job.tar, ["./usr/lib/python3*"])
     stage = tree.path / "stage"

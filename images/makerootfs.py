@@ -8,20 +8,20 @@ from config.door import run
 from images.jobs import Result, RootfsJob
 from images.packages import DISABLED_UNITS, ENABLED_UNITS, MASKED_UNITS
 from images.sources import proxy_environment
-from images.tree import QUIET, Tree
+from images.tree import Tree
 
 
 def make_rootfs(job: RootfsJob) -> Result:
     """mmdebstrap into a tree; the initramfs made once, when all that it carries is there; then a tar."""
-    tree = Tree(Path(job.tree))
+    tree = Tree(Path(job.tree), job.date)
     # INITRD=No keeps the kernel package from making an initramfs that would be made again (initramfs-tools(7)).
-    run(job.mmdebstrap, timeout=3600, env={**QUIET, "INITRD": "No", **proxy_environment()})
+    run(job.mmdebstrap, timeout=3600, env={**tree.environment, "INITRD": "No", **proxy_environment()})
     tree.lay_over(Path(job.files))
     with tree.mounted():
         _settle_units(tree)
         tree.run("update-initramfs", "-c", "-k", tree.kernel())
     tree.clean()
-    run(_tar_argv(tree.path, Path(job.tar)), timeout=1800)
+    run(_tar_argv(tree, Path(job.tar)), timeout=1800)
     return tree.result()
 
 
@@ -33,7 +33,10 @@ def _settle_units(tree: Tree) -> None:
             tree.run("systemctl", verb, *present)
 
 
-def _tar_argv(tree: Path, tar: Path) -> list[str]:
+def _tar_argv(tree: Tree, tar: Path) -> list[str]:
     # Device nodes cannot be made again without real root, and the running system has its own.
     options = ["--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"]
-    return ["tar", "-c", *options, "-C", str(tree), "-f", str(tar), "."]
+    # The same tree gives the same bytes (GNU tar's manual, "Reproducibility").
+    options += [f"--mtime=@{tree.date}", "--clamp-mtime", "--format=posix"]
+    options += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
+    return ["tar", "-c", *options, "-C", str(tree.path), "-f", str(tar), "."]

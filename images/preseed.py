@@ -71,7 +71,7 @@ def write_preseed(
     _refuse_mirrors(cluster)
     mirror = sources.resolve(cluster.debian)
     pools = [
-        backport.pool(backport.Request.of(wanted, cluster.debian, mirror), cache, progress)
+        backport.pool(backport.Request.of(wanted, cluster.debian, sources.origin(cluster.debian)), cache, progress)
         for wanted in cluster.debian.backports
     ]
     with progress.stage("writing the answers for Debian's installer"):

@@ -15,6 +15,7 @@ from config.door import run, sha256_of
 from config.findings import ConfigError
 from config.guest import files
 from config.loader import load
+from images.files import EPOCH
 
 SEED = "seed.img"
 LABEL = "XENPAIRSEED"
@@ -85,12 +86,14 @@ def _make(image: Path, contents: Mapping[str, bytes], carried: Mapping[str, Path
     sizes = [file.stat().st_size for file in carried.values()]
     image.touch(mode=0o600)
     os.truncate(image, medium_size(sizes))
-    run(["mkfs.vfat", "-n", LABEL, image])
+    # So that the same config and secrets give the same medium. FAT has local times.
+    env = {"SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
+    run(["mkfs.vfat", "--invariant", "-n", LABEL, image])
     for name, content in contents.items():
         file = image.with_name(name)
         file.write_bytes(content)
-        run(["mcopy", "-i", image, file, f"::{name}"])
+        run(["mcopy", "-i", image, file, f"::{name}"], env=env)
     if carried:
-        run(["mmd", "-i", image, f"::{FILES}"])
+        run(["mmd", "-i", image, f"::{FILES}"], env=env)
         limit = 60 + sum(sizes) / SLOWEST
-        run(["mcopy", "-i", image, *carried.values(), f"::{FILES}/"], timeout=limit)
+        run(["mcopy", "-i", image, *carried.values(), f"::{FILES}/"], env=env, timeout=limit)

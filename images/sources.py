@@ -11,7 +11,8 @@ import lzma
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from config.door import run
@@ -38,6 +39,8 @@ class Mirror:
 
     main: str
     security: str
+    past: bool = False
+    """Whether it shows the archive as it once was, so that no index of it is too old."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,20 @@ class Offer:
     sources: tuple[Source, ...]
     firmware: tuple[str, ...]
     warnings: tuple[str, ...]
+    date: int
+    """Of the release, in seconds since the epoch: it changes with a point release, and not with every update."""
+
+
+def origin(debian: Debian) -> Mirror:
+    """Where the packages of the image are taken from: the archive's past where the config says so, else the mirror."""
+    if debian.snapshot is None or debian.snapshot_mirror is None:
+        return resolve(debian)
+    base = debian.snapshot_mirror.rstrip("/")
+    return Mirror(f"{base}/{debian.snapshot}", f"{base}-security/{debian.snapshot}", past=True)
 
 
 def resolve(debian: Debian) -> Mirror:
-    """The mirror to use. Raises MirrorError where the build host's apt knows no Debian archive."""
+    """The mirror of the running node, for its upgrades. Raises MirrorError where this host's apt knows no archive."""
     if debian.mirror != "auto":
         main = debian.mirror.rstrip("/")
         return Mirror(main, main + "-security")
@@ -106,13 +119,15 @@ def _stored_release(name: str) -> str | None:
         return None
 
 
-def apt_options(dump: str | None = None) -> list[str]:
-    """The host's settings that its apt needs to reach its mirror (proxy, certificates, validity of dates).
+def apt_options(mirror: Mirror, dump: str | None = None) -> list[str]:
+    """The host's settings that its apt needs to reach its mirror (proxy, certificates, validity of dates); and that an
+    index of the past is not too old.
 
     From `apt-config dump`, as apt.conf(5) lines. Never those that would accept unauthenticated packages.
     """
     text = run(["apt-config", "dump"]).stdout if dump is None else dump
-    return [line for line in text.splitlines() if _CARRIED.fullmatch(line)]
+    carried = [line for line in text.splitlines() if _CARRIED.fullmatch(line)]
+    return [*carried, 'Acquire::Check-Valid-Until "false";'] if mirror.past else carried
 
 
 def proxy_environment() -> dict[str, str]:
@@ -122,8 +137,8 @@ def proxy_environment() -> dict[str, str]:
 
 def survey(mirror: Mirror, suite: str, scratch: Path) -> Offer:
     """Ask the mirror which of the firmware packages it has. Raises MirrorError where it cannot be reached."""
-    release = fetch(f"{mirror.main}/dists/{suite}/InRelease", scratch / "InRelease").decode()
-    security = fetch(f"{mirror.security}/dists/{suite}-security/InRelease", scratch / "InRelease-security").decode()
+    release = _release(mirror, mirror.main, suite, scratch)
+    security = _release(mirror, mirror.security, f"{suite}-security", scratch)
     offered = _offered_firmware(mirror, suite, scratch) if FIRMWARE_COMPONENT in components(release) else ()
     warnings = []
     missing = sorted(set(FIRMWARE) - set(offered))
@@ -142,7 +157,33 @@ def survey(mirror: Mirror, suite: str, scratch: Path) -> Offer:
         ),
         tuple(sorted(set(FIRMWARE) & set(offered))),
         tuple(warnings),
+        release_date(release),
     )
+
+
+def moved(found: Sequence[Source], mirror: Mirror) -> tuple[Source, ...]:
+    """The same suites and components at another mirror."""
+    archives = ((source, source.suites[0].endswith("-security")) for source in found)
+    return tuple(replace(source, uri=mirror.security if security else mirror.main) for source, security in archives)
+
+
+def _release(mirror: Mirror, archive: str, suite: str, scratch: Path) -> str:
+    try:
+        return fetch(f"{archive}/dists/{suite}/InRelease", scratch / f"InRelease-{suite}").decode()
+    except MirrorError as e:
+        if mirror.past:
+            hint = "check debian.snapshot_mirror, and whether it holds the moment that debian.snapshot says"
+            raise MirrorError(e.message, hint=hint) from e
+        raise
+
+
+def release_date(release: str) -> int:
+    """When a Release file was made, in seconds since the epoch. Raises MirrorError where it does not say."""
+    match = re.search(r"^Date: (.+)$", release, flags=re.MULTILINE)
+    try:
+        return int(parsedate_to_datetime(match[1] if match else "").timestamp())
+    except ValueError as e:
+        raise MirrorError("the mirror's Release file has no date", hint="choose another mirror") from e
 
 
 def components(release: str) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ _LEFTOVERS = (
     "root/.*history",
     "tmp/*",
     "var/cache/apt/*.bin",
-    "var/cache/apt/archives/*.deb",
+    "var/cache/apt/archives/*",
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/aux-cache",
     "var/lib/apt/lists/*",
@@ -46,10 +46,20 @@ _LEFTOVERS = (
 
 
 class Tree:
-    """A root file system that is not the running one."""
+    """A root file system that is not the running one.
 
-    def __init__(self, path: Path) -> None:
+    date: what is taken for now by every program that runs in it, and no file of an image is newer; seconds since the
+    epoch (https://reproducible-builds.org/specs/source-date-epoch/).
+    """
+
+    def __init__(self, path: Path, date: int) -> None:
         self.path = path
+        self.date = date
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For programs that run in it, or on it."""
+        return {**QUIET, "SOURCE_DATE_EPOCH": str(self.date)}
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[None]:
@@ -70,7 +80,14 @@ class Tree:
 
     def run(self, *argv: str) -> Output:
         """Run a program of the tree, as root of the tree."""
-        return run(["chroot", self.path, *argv], timeout=600, env=QUIET)
+        return run(["chroot", self.path, *argv], timeout=600, env=self.environment)
+
+    def own(self, program: str) -> list[str]:
+        """argv prefix: a program of the tree that sees the build host's files. So the image does not depend on the
+        version that the host has.
+        """
+        loader, libraries = self.path / "usr/lib64/ld-linux-x86-64.so.2", self.path / "usr/lib/x86_64-linux-gnu"
+        return [str(loader), "--library-path", str(libraries), str(self.path / program)]
 
     def lay_over(self, files: Path) -> None:
         """Put files over the tree, owned by its root."""

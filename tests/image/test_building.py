@@ -106,6 +106,17 @@ def test_both_formats_and_then_a_change_that_only_the_seed_medium_carries(loaded
     assert described.config_hash == changed.cluster.config_hash()
 
 
+def test_dom0s_memory_makes_the_disk_anew_of_the_same_root_file_system(loaded: Loaded, own: Path) -> None:
+    dom0 = loaded.cluster.dom0.model_copy(update={"memory": loaded.cluster.dom0.memory * 2})
+    more = replace(loaded, cluster=loaded.cluster.model_copy(update={"dom0": dom0}), source=own / "cluster.yaml")
+    said, layers = Said(), own / "cache" / "rootfs"
+    before = state(layers)
+    assert build_image(more, own / "out", ["qcow2"], cache=own / "cache", progress=said.progress).built
+    assert "writing the disk" in said
+    assert "installing Debian" not in said
+    assert state(layers) == before
+
+
 def test_a_killed_build_leaves_no_half_image_no_process_no_mount_and_the_next_one_works(own: Path) -> None:
     victim = subprocess.Popen(child(own), env=environment(), stderr=subprocess.PIPE, text=True)
     partial, scratch = own / "out" / ".partial" / "xenpair.raw", own / "cache" / "scratch"

@@ -52,6 +52,13 @@ def mirrored(criteria: str) -> Change:
 ERRORS: list[Case] = [
     ("two_nodes", [(SECOND, "")], "nodes", "nodes:", "there are 1"),
     ("two_nodes", [(SECOND, SECOND + SECOND.replace("xen2", "xen3"))], "nodes", "nodes:", "there are 3"),
+    (
+        "snapshot_is_kept_somewhere",
+        [("suite: trixie", "suite: trixie\n  snapshot: 20260102T030405Z")],
+        "debian.snapshot",
+        "snapshot:",
+        "no snapshot mirror is configured",
+    ),
     ("names", [(NODE_2, "  - name: xen1")], "nodes[1].name", "name: xen1", "already the node name at nodes[0].name"),
     ("names", [(NODE_2, "  - name: localhost")], "nodes[1].name", "localhost", "every machine's name"),
     ("guest_names", [guests(guest("a"), guest("a"))], "guests[1].name", "guests:", "already the guest name"),

@@ -90,7 +90,7 @@ def test_an_images_identifiers_depend_on_its_key_alone() -> None:
 
 
 def test_mkfs_is_told_where_and_how_large_the_root_file_system_is() -> None:
-    argv = disk.root_argv(Path("disk.raw"), Path("tree"), Identity.of(KEY))
+    argv = disk.root_argv(["mkfs.ext4"], Path("disk.raw"), Path("tree"), Identity.of(KEY))
     assert f"offset={disk.ROOT.start}" in argv[argv.index("-E") + 1].split(",")
     assert argv[-1] == f"{disk.ROOT.size // 1024}k"
 

@@ -27,7 +27,7 @@ from tests.unit.conftest import CAPTURED, EXAMPLE
 from tests.unit.preseed_rig import Installer
 
 MIRROR = Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
-OFFER = Offer((Source(MIRROR.main, ("trixie", "trixie-updates"), ("main",)),), ("firmware-bnx2",), ())
+OFFER = Offer((Source(MIRROR.main, ("trixie", "trixie-updates"), ("main",)),), ("firmware-bnx2",), (), 0)
 XEN1 = "52:54:00:10:32:01"
 Changed = Callable[..., Cluster]
 

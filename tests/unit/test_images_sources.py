@@ -57,7 +57,7 @@ Acquire::http "";
 APT::Get::AllowUnauthenticated "1";
 Acquire::GzipIndexes "true";
 """
-    assert sources.apt_options(dump) == [
+    assert sources.apt_options(Mirror(MAIN, SECURITY), dump) == [
         'Acquire::Check-Valid-Until "false";',
         'Acquire::http::Proxy "http://proxy.example:3128";',
         'Acquire::https::CAInfo "/etc/ssl/own.pem";',
@@ -85,7 +85,10 @@ class Archive:
 
 
 def test_a_mirror_without_firmware_is_used_with_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    release = {"trixie/InRelease": b"Components: main\n", "trixie-security/InRelease": b"Components: updates/main\n"}
+    release = {
+        "trixie/InRelease": b"Date: Sat, 10 Jan 2026 09:40:31 UTC\nComponents: main\n",
+        "trixie-security/InRelease": b"Components: updates/main\n",
+    }
     offer = Archive(monkeypatch, release).survey(tmp_path)
     assert offer.firmware == ()
     assert [source.components for source in offer.sources] == [("main",), ("main",)]
@@ -94,7 +97,7 @@ def test_a_mirror_without_firmware_is_used_with_a_warning(monkeypatch: pytest.Mo
 
 
 def test_single_missing_firmware_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    release = b"Components: main non-free-firmware\n"
+    release = b"Date: Sat, 10 Jan 2026 09:40:31 UTC\nComponents: main non-free-firmware\n"
     index = lzma.compress(b"Package: firmware-bnx2\nVersion: 1\n\nPackage: firmware-unrelated\n")
     files = {
         "trixie/InRelease": release,
@@ -112,3 +115,52 @@ def test_every_source_is_bound_to_debians_keyring() -> None:
     lines = sources.Source("http://m/debian", ("trixie", "trixie-updates"), ("main",)).one_line()
     assert lines[1] == f"deb [signed-by={sources.KEYRING}] http://m/debian trixie-updates main"
     assert not any("trusted" in line for line in lines)
+
+
+PAST = Debian(
+    mirror="http://mirror.example/debian",
+    snapshot="20260102T030405Z",
+    snapshot_mirror="https://past.example/archive/debian/",
+)
+
+
+def test_a_snapshot_is_where_packages_come_from_and_not_where_upgrades_do() -> None:
+    assert sources.origin(PAST) == Mirror(
+        "https://past.example/archive/debian/20260102T030405Z",
+        "https://past.example/archive/debian-security/20260102T030405Z",
+        past=True,
+    )
+    assert sources.resolve(PAST) == Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
+    without = PAST.model_copy(update={"snapshot": None})
+    assert sources.origin(without) == sources.resolve(without)
+
+
+def test_an_index_of_the_past_is_not_too_old_and_one_of_today_may_be() -> None:
+    assert sources.apt_options(sources.origin(PAST), "") == ['Acquire::Check-Valid-Until "false";']
+    assert sources.apt_options(sources.resolve(PAST), "") == []
+
+
+def test_a_moment_that_the_snapshot_mirror_lacks_is_named_with_the_settings_that_ask_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Archive(monkeypatch, {})
+    with pytest.raises(MirrorError, match=r"past\.example/archive/debian/20260102T030405Z/dists/trixie/InRelease") as e:
+        sources.survey(sources.origin(PAST), "trixie", tmp_path)
+    assert "debian.snapshot" in e.value.hint
+
+
+def test_suites_and_components_stay_when_the_mirror_is_another_one() -> None:
+    found = (
+        sources.Source("https://past.example/d/T", ("trixie", "trixie-updates"), ("main", "non-free-firmware")),
+        sources.Source("https://past.example/s/T", ("trixie-security",), ("main",)),
+    )
+    main, security = sources.moved(found, Mirror("http://m/debian", "http://m/debian-security"))
+    assert (main.uri, main.suites, main.components) == ("http://m/debian", found[0].suites, found[0].components)
+    assert (security.uri, security.suites) == ("http://m/debian-security", ("trixie-security",))
+
+
+def test_the_date_of_a_release_is_read_and_a_release_without_one_is_refused() -> None:
+    assert sources.release_date("Date: Sat, 21 Nov 2026 09:15:44 UTC\nValid-Until: never\n") == 1795252544
+    for text in ("Suite: stable\n", "Date: yesterday\n"):
+        with pytest.raises(MirrorError, match="no date"):
+            sources.release_date(text)
