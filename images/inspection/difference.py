@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -138,7 +139,9 @@ def _file_changes(old: Disk, new: Disk) -> Iterator[FileChange]:
     olds, news = _Files.of(old), _Files.of(new)
     # The content of all others is known to differ, or there is none to compare.
     alike = {path for path, state in olds.states.items() if state.size and news.states.get(path) == state}
-    before, after = olds.with_sums(alike) | _esp(old), news.with_sums(alike) | _esp(new)
+    with ThreadPoolExecutor(2) as pool:
+        before, after = pool.map(lambda files: files.with_sums(alike), (olds, news))
+    before, after = before | _esp(old), after | _esp(new)
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path):
             yield FileChange(path=path, old=before.get(path), new=after.get(path))

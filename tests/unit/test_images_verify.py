@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from config.door import write_file
+from config.door import run, write_file
 from images import gpg, manifest, signing, verify
-from images.errors import ArtifactError
+from images.errors import ArtifactError, BuildError
 from images.gpg import Finding
 from images.manifest import Manifest
 from images.signing import SigningKey
@@ -147,6 +149,41 @@ def test_a_directory_without_sums_and_sums_that_are_none_have_one_message(out: P
     (out / manifest.SUMS).unlink()
     with pytest.raises(ArtifactError, match="SHA256SUMS cannot be read"):
         list(verify.verdicts(out, secrets))
+
+
+@pytest.fixture
+def gpg_key(real_programs: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A key of gpg's, in a home of its own; the path of its agent's socket must be short (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as home:
+        monkeypatch.setenv("GNUPGHOME", home)
+        argv = [
+            "gpg",
+            "--batch",
+            "--quiet",
+            "--passphrase",
+            "",
+            "--quick-gen-key",
+            "Site <site@example.org>",
+            "ed25519",
+        ]
+        run(argv, env={"GNUPGHOME": home})
+        yield "site@example.org"
+        run(["gpgconf", "--kill", "all"], env={"GNUPGHOME": home})
+
+
+def test_gpg_vouches_for_the_sums_as_well(out: Path, secrets: Path, gpg_key: str) -> None:
+    write_file(out / manifest.SUMS_GPG, gpg.sign((out / manifest.SUMS).read_text(), gpg_key))
+    (told,) = [verdict for verdict in verify.verdicts(out, secrets) if verdict.name == manifest.SUMS_GPG]
+    assert not told.off
+    assert told.text.endswith(", Site <site@example.org>")
+    write_file(out / manifest.SUMS_GPG, gpg.sign("other sums\n", gpg_key))
+    assert list(off(out, secrets)) == [manifest.SUMS_GPG]
+
+
+def test_a_key_that_gpg_does_not_have_is_named_before_anything_is_built(gpg_key: str) -> None:
+    gpg.check(gpg_key)
+    with pytest.raises(BuildError, match=r"gpg has no secret key 'nobody@example\.org'"):
+        gpg.check("nobody@example.org")
 
 
 def test_what_gpg_says_of_a_signature(captured: Path) -> None:
