@@ -184,11 +184,17 @@ def _write_sbom(order: Order, raw: Path, target: Path) -> Artifact:
         suite=order.inputs.rootfs.debian.suite,
         key=order.inputs.key,
         version=order.inputs.package.version,
-        date=order.inputs.package.epoch,
-        sha256={deb.NAME: manifest.measure(order.deb).sha256},
+        date=order.base.date,
+        sha256={**_locked(order), deb.NAME: manifest.measure(order.deb).sha256},
     )
     target.write_text(text)
     return manifest.measure(target)
+
+
+def _locked(order: Order) -> dict[str, str]:
+    """Package -> sha256 of its .deb, of those that a lock names; dpkg keeps none."""
+    lock = order.inputs.rootfs.lock
+    return {name: locked.sha256 for name, locked in lock.packages.items() if locked.sha256} if lock else {}
 
 
 def _manifest(order: Order, result: Result, artifacts: dict[str, Artifact]) -> Manifest:

@@ -23,14 +23,15 @@ def write_lock(loaded: Loaded, *, cache: Cache, update: bool, progress: Progress
     old = None if update else lock.read(path)
     debian = loaded.cluster.debian
     request = Request.of(debian)
-    pools = [backport.pool(wanted, cache, progress) for wanted in request.backports]
-    with cache.scratch() as scratch, progress.stage("asking the mirror for packages"):
-        offer = sources.survey(request.mirror, debian.suite, scratch)
-        archive = Archive(request.mirror, debian.suite, source_lines(offer, pools), scratch)
-        if old:
-            lock.check_available(old, archive)
-        preferences = old.preferences(others=500) if old else ""
-        chosen = archive.to_install([*wanted_packages(debian), *offer.firmware], preferences)
+    with cache.in_use(progress.note):
+        pools = [backport.pool(wanted, cache, progress) for wanted in request.backports]
+        with cache.scratch() as scratch, progress.stage("asking the mirror for packages"):
+            offer = sources.survey(request.mirror, debian.suite, scratch)
+            archive = Archive(request.mirror, debian.suite, source_lines(offer, pools), scratch)
+            if old:
+                lock.check_available(old, archive)
+            preferences = old.preferences(others=500) if old else ""
+            chosen = archive.to_install([*wanted_packages(debian), *offer.firmware], preferences)
     new = Lock(suite=debian.suite, date=old.date if old else offer.date, packages=lock.parse_uris(chosen))
     before = old or lock.read(path)
     for change in lock.changes(before, new):

@@ -9,7 +9,6 @@ another key has signed, and into out/, where an administrator checks the sums wi
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from config.door import run, write_file
 from config.errors import CommandError
 from config.payload import SIGNATURE_NAMESPACE, SIGNER
+from config.signature import signer
 from images.errors import BuildError
 
 KEY = "image-signing"
@@ -64,23 +64,11 @@ def known(directory: Path) -> str | None:
 
 
 def verified(text: str, signature: Path, signers: str) -> str | None:
-    """The fingerprint of the key that signed the text, if it is one of the allowed signers; else None."""
+    """The fingerprint of the key that signed the text, if that file of allowed signers has it; else None."""
     with tempfile.NamedTemporaryFile("w", suffix=f"-{SIGNERS}") as allowed:
         allowed.write(signers)
         allowed.flush()
-        return _fingerprint("verify", text, signature, "-f", allowed.name, "-I", SIGNER)
-
-
-def claimed(text: str, signature: Path) -> str | None:
-    """The fingerprint of the key that signed the text, whosever it is; None where the signature is of another text."""
-    return _fingerprint("check-novalidate", text, signature)
-
-
-def _fingerprint(verb: str, text: str, signature: Path, *options: str) -> str | None:
-    argv = ["ssh-keygen", "-Y", verb, *options, "-n", SIGNATURE_NAMESPACE, "-s", str(signature)]
-    done = run(argv, stdin=text, check=False)
-    match = re.search(r"key (SHA256:\S+)$", done.stdout, flags=re.MULTILINE)
-    return match[1] if done.returncode == 0 and match else None
+        return signer(text, signature, Path(allowed.name))
 
 
 def _signers(public: str) -> str:

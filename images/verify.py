@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.signature import claimed_signer
 from images import gpg, manifest, signing
 from images.errors import ArtifactError
 from images.iso import ISO
@@ -78,7 +79,7 @@ def _signature(text: str, out: Path, secrets: Path) -> Verdict:
         fault = f"no signer is known: there is neither {secrets / signing.KEY}.pub nor {out / signing.SIGNERS}"
         return Verdict(SUMS, fault, off=True)
     if (key := signing.verified(text, signature, signers)) is None:
-        other = signing.claimed(text, signature)
+        other = claimed_signer(text, signature)
         whose = f"the key in {signing.SIGNERS}" if own is None else f"the key of {secrets}"
         fault = f"is signed by {other}, which is not {whose}" if other else f"{SUMS_SIGNATURE} is no signature of it"
         return Verdict(SUMS, fault, off=True)

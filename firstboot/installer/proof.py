@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from config.door import run, write_file
-from config.payload import INDEX, SIGNATURE, SIGNATURE_NAMESPACE, SIGNER
+from config.door import write_file
+from config.payload import INDEX, SIGNATURE
+from config.signature import claimed_signer, signer
 from firstboot.errors import ImageError
 
 SIGNERS = Path("/etc/xenpair/image-signers")
@@ -24,16 +24,13 @@ def prove(index: bytes, signature: bytes, scratch: Path, *, signers: Path = SIGN
         text = index.decode()
     except UnicodeDecodeError as e:
         raise _changed() from e
-    about = ["-n", SIGNATURE_NAMESPACE, "-s", str(file)]
-    verify = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", SIGNER, *about]
-    if run(verify, stdin=text, check=False).returncode == 0:
+    if signer(text, file, signers) is not None:
         return
-    known = run(["ssh-keygen", "-Y", "check-novalidate", *about], stdin=text, check=False)
-    key = re.search(r"SHA256:\S+", known.stdout)
-    if known.returncode != 0 or key is None:
+    key = claimed_signer(text, file)
+    if key is None:
         raise _changed()
     raise ImageError(
-        f"{INDEX} is signed by the key {key[0]}, which this installer does not trust",
+        f"{INDEX} is signed by the key {key}, which this installer does not trust",
         hint="boot the installer that was built together with this image",
     )
 

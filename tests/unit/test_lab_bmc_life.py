@@ -124,7 +124,7 @@ class TestCheck:
     def test_a_host_without_ipmi_sim_is_told_the_package(
         self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("lab.bmc.shutil.which", lambda _: None)
+        monkeypatch.setattr("images.preflight.shutil.which", lambda *_, **__: None)
         with pytest.raises(LabError, match=r"apt-get install openipmi"):
             bmc.check(cluster, {})
         bare = tuple(node.model_copy(update={"bmc": None}) for node in cluster.nodes)
