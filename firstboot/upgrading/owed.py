@@ -14,13 +14,15 @@ from firstboot.places import Places
 
 
 class Owed(Model):
-    """target: what the upgrade leads to; restart, reboot: why one is needed, or empty; boot: during which that is so.
+    """target: what the upgrade leads to; files: those that get another content, so whoever reads them is to be told;
+    restart, reboot: why one is needed, or empty; boot: during which that is so.
 
     away: the node's guests were sent to the peer, and are to come home, after whatever reboot.
     """
 
     target: str
     boot: str
+    files: tuple[str, ...] = ()
     restart: str = ""
     reboot: str = ""
     away: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from config.door import run, write_file
@@ -63,14 +63,15 @@ def _require_healthy(brief: Brief, places: Places) -> None:
 
 def _carry_out(prospect: Prospect, pair: Pair, say: Say, *, back: bool) -> Outcome:
     found, places = prospect.plan, prospect.node.places
-    away = _begin(prospect, keep=not back).away
+    begun = _begin(prospect, keep=not back)
     if found.moves_guests:
         maintenance.drain(pair, say)
     if prospect.package:
         say(f"{found.node}: {found.installed} -> {found.offered}")
         package.install(prospect.package)
+    if prospect.package or found.unfinished:
         _renew_supervisors(pair)
-    _deploy(prospect)
+    _deploy(prospect, begun.files)
     if found.reboot:
         run(["update-grub"], timeout=GRUB_LIMIT)
         return Outcome(node=found.node, reboot=found.reboot)
@@ -78,7 +79,7 @@ def _carry_out(prospect: Prospect, pair: Pair, say: Say, *, back: bool) -> Outco
         say(f"{found.node}: the cluster stack is restarted")
         stack().restart()
         _await_stack(prospect)
-    if away:
+    if begun.away:
         maintenance.rebalance(pair, say)
     _guests(prospect, pair, say)
     # Last: as long as it is the old one, a second call finds all that is still to be done.
@@ -99,6 +100,7 @@ def _begin(prospect: Prospect, *, keep: bool) -> Owed:
     now = Owed(
         target=target,
         boot=owed.boot_id(places),
+        files=tuple(dict.fromkeys([*(before.files if before else ()), *found.files])),
         restart=found.restart,
         reboot=found.reboot,
         away=found.moves_guests or (before is not None and before.away),
@@ -113,15 +115,14 @@ def _renew_supervisors(pair: Pair) -> None:
     run([*ssh.argv("-T"), pair.brief.peer, "systemctl", "try-restart", GUESTS_UNIT], check=False)
 
 
-def _deploy(prospect: Prospect) -> None:
-    places = prospect.node.places
-    files = [path for path in prospect.files if path != CONFIG]
-    for path in files:
-        content, mode = prospect.files[path]
-        write_file(places.at(path), content, mode=mode)
-    for argv in plan.reloads(files):
+def _deploy(prospect: Prospect, changed: Sequence[str]) -> None:
+    """Write what differs. changed: that, and what an earlier call has written, perhaps without telling anybody."""
+    for path, (content, mode) in prospect.files.items():
+        if path != CONFIG:
+            write_file(prospect.node.places.at(path), content, mode=mode)
+    for argv in plan.reloads(changed):
         run(argv)
-    if any(path.startswith("etc/drbd.d/") for path in files):
+    if any(path.startswith("etc/drbd.d/") for path in changed):
         storage.adjust(prospect.node.cluster.storage.drbd.resource)
 
 

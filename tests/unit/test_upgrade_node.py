@@ -166,6 +166,22 @@ def test_what_reads_a_file_is_told_of_it(rig: Rig, changed: tuple[str, str], pro
     assert "drain" not in rig.done
 
 
+def test_who_was_not_told_by_an_interrupted_call_is_told_by_the_next(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = ("max_rate: 300M", "max_rate: 100M")
+
+    def cut(resource: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("firstboot.upgrading.upgrade.storage.adjust", cut)
+        with pytest.raises(KeyboardInterrupt):
+            rig.upgrade(*rate)
+    assert "c-max-rate 100M" in text(rig, "etc/drbd.d/xenpair.res")
+    rig.upgrade(*rate)
+    assert "drbdadm adjust r0" in rig.node.programs
+    assert rig.look(*rate).plan.nothing_to_do
+
+
 def test_the_other_nodes_bmc_is_fencings_next_target(rig: Rig) -> None:
     rig.upgrade("192.168.132.242", "192.168.132.243")
     assert json.loads(text(rig, "etc/xenpair/fencing.json"))["bmc"]["address"] == "192.168.132.243"
