@@ -16,6 +16,9 @@ from images.sources import KEYRING
 TOOLS = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
+    "dpkg-scanpackages": "dpkg-dev",
+    "gpg": "gpg",
+    "gpgv": "gpgv",
     "mcopy": "mtools",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
