@@ -19,7 +19,8 @@ from images.cache import Cache
 from images.disklayer import Format
 from images.namespace import isolated, remove_tree
 from images.progress import Progress
-from images.rootfs import Request, mmdebstrap_argv, supplied
+from images.rootfs import Request, mmdebstrap_argv
+from images.supply import supplied
 
 COLD_LIMIT = 1.5
 """Times the floor."""
@@ -67,7 +68,7 @@ def _cpu_seconds() -> float:
 def _floor(loaded: Loaded, scratch: Path, progress: Progress) -> None:
     request = Request.of(on_this_host(loaded).debian)
     offer = sources.survey(request.mirror, request.debian.suite, scratch)
-    supply = supplied(request, scratch, Cache(scratch), progress)
+    supply = supplied(request.debs, request.backports, scratch, Cache(scratch), progress)
     argv = mmdebstrap_argv(request, offer, supply, scratch, scratch / "floor.tar")
     environment = {"TMPDIR": str(scratch), **sources.proxy_environment()}
     with progress.stage("mmdebstrap to a tar"):

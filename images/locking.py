@@ -10,7 +10,8 @@ from images.archive import Archive
 from images.cache import Cache
 from images.lock import Lock
 from images.progress import Progress
-from images.rootfs import FOR_MODULES, Request, source_lines, supplied, wanted_packages
+from images.rootfs import Request, source_lines, wanted_packages
+from images.supply import FOR_MODULES, supplied
 
 
 def write_lock(loaded: Loaded, *, cache: Cache, update: bool, progress: Progress) -> None:
@@ -25,7 +26,7 @@ def write_lock(loaded: Loaded, *, cache: Cache, update: bool, progress: Progress
     debian = on_this_host(loaded).debian
     request = Request.of(debian)
     with cache.in_use(progress.note), cache.scratch() as scratch:
-        supply = supplied(request, scratch, cache, progress)
+        supply = supplied(request.debs, request.backports, scratch, cache, progress)
         with progress.stage("asking the mirror for packages"):
             offer = sources.survey(request.mirror, debian.suite, scratch)
             archive = Archive(request.mirror, debian.suite, source_lines(offer, supply), scratch)

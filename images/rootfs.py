@@ -13,29 +13,24 @@ from config.model import Debian
 from images import backport, debs, origins, packages, sources
 from images.archive import Archive
 from images.cache import Cache, content_key
-from images.debs import Deb
 from images.files import File, code, fingerprints, read_tree, write_tree
 from images.jobs import REPOSITORY, RootfsJob, run_inside
 from images.lock import Lock, check_available, check_covers
-from images.pool import Pool
 from images.progress import Progress
+from images.supply import DKMS, Supply, supplied
 
 TEMPLATES = REPOSITORY / "templates"
 _LVM_CONF = "etc/lvm/lvm.conf"
 _DKMS_SCRIPT = TEMPLATES / "build" / "dkms"
 _CODE = (
     *("archive.py", "inside.py", "lock.py", "makerootfs.py", "origins.py", "packages.py", "rootfs.py", "sources.py"),
-    "tree.py",
+    *("supply.py", "tree.py"),
 )
 _TIMEOUT = 3600.0
 _POLICY, _MODULES = "policy", "modules"
 """Files that hooks write: `apt-cache policy` of what is installed; `NAME/VERSION PACKAGE VERSION` of each module."""
 _WITH_APT = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"'
 _ASK_POLICY = """apt-cache policy $(dpkg-query --admindir="$1/var/lib/dpkg" --show --showformat='${Package} ')"""
-FOR_MODULES = ("dkms", "linux-headers-amd64")
-"""What builds kernel modules, beside their own packages: all that templates/build/dkms may install."""
-_DKMS = "dkms"
-"""The package. Where debian.packages has it, it stays on the node, with the kernel's headers and a compiler."""
 
 
 @dataclass(frozen=True)
@@ -71,28 +66,6 @@ def wanted_packages(debian: Debian) -> tuple[str, ...]:
     addresses = (debian.mirror, *(wanted.uri for wanted in debian.debs.repositories))
     https = ("ca-certificates",) if any(address.startswith("https:") for address in addresses) else ()
     return tuple(sorted({*packages.PACKAGES, *debian.packages, *https}))
-
-
-@dataclass(frozen=True)
-class Supply:
-    """What there is beside Debian's archive: lines of a sources.list(5), pools among them, and the ready files."""
-
-    lines: tuple[str, ...] = ()
-    pools: tuple[Pool, ...] = ()
-    files: tuple[Deb, ...] = ()
-
-    def divide(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What apt is asked for: the packages, and apart from them those that bring the source of a kernel module.
-
-        By Debian's custom the latter are called NAME-dkms (dh_dkms(1)).
-        """
-        exact = {deb.name: deb.exactly for deb in self.files}
-        modules = {deb.name for deb in self.files if deb.dkms} | {name for name in names if name.endswith(f"-{_DKMS}")}
-        wanted = sorted({*names, *exact})
-        return (
-            [exact.get(name, name) for name in wanted if name not in modules],
-            [exact.get(name, name) for name in wanted if name in modules],
-        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +124,7 @@ def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
 
 
 def _make(request: Request, scratch: Path, cache: Cache, progress: Progress) -> None:
-    supply = supplied(request, scratch, cache, progress)
+    supply = supplied(request.debs, request.backports, scratch, cache, progress)
     with progress.stage("asking the mirror"):
         offer = sources.survey(request.mirror, request.debian.suite, scratch)
         if request.lock:
@@ -172,8 +145,7 @@ def _make(request: Request, scratch: Path, cache: Cache, progress: Progress) -> 
         result = run_inside(job, timeout=_TIMEOUT)
     modules = _modules(scratch)
     installed = {**{package: version for _, package, version in modules}, **result.packages}
-    repositories = request.debian.debs.repositories
-    told = origins.origins((scratch / _POLICY).read_text(), installed, repositories, supply.pools)
+    told = origins.origins((scratch / _POLICY).read_text(), installed, request.debian.debs.repositories, supply.pools)
     facts = {
         "kernel": result.kernel,
         "sources": [asdict(source) for source in (*offer.sources, *request.debs.kept())],
@@ -190,21 +162,6 @@ def _modules(scratch: Path) -> list[list[str]]:
     return [line.split() for line in report.read_text().splitlines()] if report.is_file() else []
 
 
-def supplied(request: Request, scratch: Path, cache: Cache, progress: Progress) -> Supply:
-    """The packages that are not Debian's, made or fetched where need be, and checked. Raises BuildError."""
-    # What is quickly found to be of no use comes first.
-    files = debs.file_pool(request.debs, cache, progress) if request.debs.sums else None
-    if request.debian.debs.repositories:
-        with progress.stage("asking other repositories"):
-            request.debs.verify(scratch)
-    pools = [files[0]] if files else []
-    pools += [backport.backport_pool(wanted, cache, progress) for wanted in request.backports]
-    for pool in pools:
-        pool.verify()
-    lines = [*(pool.one_line for pool in pools), *request.debs.lines(scratch)]
-    return Supply(tuple(lines), tuple(pools), files[1] if files else ())
-
-
 def source_lines(offer: sources.Offer, supply: Supply) -> list[str]:
     """Where apt takes packages from, as sources.list(5) has it."""
     return [*(line for source in offer.sources for line in source.one_line()), *supply.lines]
@@ -216,7 +173,7 @@ def mmdebstrap_argv(request: Request, offer: sources.Offer, supply: Supply, scra
     answers.write_text(packages.DEBCONF)
     preferences.write_text(request.lock.preferences(others=-1) if request.lock else "")
     include, modules = supply.divide((*wanted_packages(request.debian), *offer.firmware))
-    reports, keep = [scratch / _MODULES, scratch / _POLICY], _DKMS in request.debian.packages
+    reports, keep = [scratch / _MODULES, scratch / _POLICY], DKMS in request.debian.packages
     return [
         "mmdebstrap",
         "--mode=root",

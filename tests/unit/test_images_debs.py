@@ -13,7 +13,7 @@ from images import debs
 from images.debs import Deb, inspect
 from images.errors import BuildError, MirrorError
 from images.openpgp import file_name, primary_keys
-from images.rootfs import Supply
+from images.supply import Supply
 from tests.unit.deb_rig import HELLO, Signer, make_deb, make_dkms_deb, make_repository
 
 pytestmark = pytest.mark.usefixtures("real_programs")
