@@ -18,6 +18,7 @@ TOOLS = {
     "dpkg-deb": "dpkg",
     "dpkg-scanpackages": "dpkg-dev",
     "gpg": "gpg",
+    "gpg-agent": "gpg-agent",
     "gpgv": "gpgv",
     "mcopy": "mtools",
     "mkfs.ext4": "e2fsprogs",
