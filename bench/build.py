@@ -10,15 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.rows import Row
+from config.debian_files import on_this_host
 from config.door import run
 from config.loader import Loaded, load
-from images import backport, sources
+from images import sources
 from images.build import build_image
 from images.cache import Cache
 from images.disklayer import Format
 from images.namespace import isolated, remove_tree
 from images.progress import Progress
-from images.rootfs import Request, mmdebstrap_argv, source_lines
+from images.rootfs import Request, mmdebstrap_argv
+from images.supply import supplied
 
 COLD_LIMIT = 1.5
 """Times the floor."""
@@ -64,11 +66,10 @@ def _cpu_seconds() -> float:
 
 
 def _floor(loaded: Loaded, scratch: Path, progress: Progress) -> None:
-    request = Request.of(loaded.cluster.debian)
+    request = Request.of(on_this_host(loaded).debian)
     offer = sources.survey(request.mirror, request.debian.suite, scratch)
-    pools = [backport.pool(wanted, Cache(scratch), progress) for wanted in request.backports]
-    lines = source_lines(offer, pools)
-    argv = mmdebstrap_argv(request, offer.firmware, lines, scratch, scratch / "floor.tar")
+    supply = supplied(request.debs, request.backports, scratch, Cache(scratch), progress)
+    argv = mmdebstrap_argv(request, offer, supply, scratch, scratch / "floor.tar")
     environment = {"TMPDIR": str(scratch), **sources.proxy_environment()}
     with progress.stage("mmdebstrap to a tar"):
         run(isolated(argv), timeout=_TIMEOUT, env=environment)

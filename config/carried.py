@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.capacity import about
+from config.debian_files import located, unusable_files
 from config.document import parse, read
 from config.findings import Finding, Location
 from config.guest import Guest, is_carried
@@ -27,9 +28,11 @@ def beside(config_file: Path, file: str) -> Path:
 
 
 def check_files(loaded: Loaded) -> list[Finding]:
-    """One error for each file, named by plain name, that is not there or cannot be carried or used; at its line."""
+    """One error for each file of this host that is not there or cannot be carried or used; at its line."""
     document = parse(read(loaded.source), str(loaded.source))
-    return [document.finding(where, problem, remedy) for where, problem, remedy in _faults(loaded)]
+    build = unusable_files(located(loaded.cluster.debian, loaded.source.parent))
+    faults = [*_faults(loaded), *((problem.where, problem.problem, problem.remedy) for problem in build)]
+    return [document.finding(where, problem, remedy) for where, problem, remedy in faults]
 
 
 def _faults(loaded: Loaded) -> Iterator[tuple[Location, str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 
-from config import guest_checks
+from config import debian_checks, guest_checks
 from config.diskrules import is_empty, mirror_faults, proven_apart, rules, unsafe_wipes
 from config.findings import Location, yaml_path
 from config.model import Cluster
@@ -299,5 +299,6 @@ CHECKS: tuple[Check, ...] = (
     backing_is_not_system,
     fencing,
     administrators,
+    *debian_checks.CHECKS,
     *guest_checks.CHECKS,
 )

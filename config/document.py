@@ -18,7 +18,7 @@ from config.findings import ConfigError, Finding, Location, shown, yaml_path
 MAX_BYTES = 256 << 10
 """A config is a few KiB; what is larger is some other file (a disk image, /dev/zero) and not worth parsing."""
 MAX_DEPTH = 16
-"""Levels of nesting; the model has five."""
+"""Levels of nesting; the model has six."""
 
 _NULLS = {"", "~", "null", "Null", "NULL"}  # YAML 1.2.2, section 10.3.2, core schema
 

@@ -1,8 +1,8 @@
 """The model of one cluster: what cluster.yaml may say, with types, units and defaults.
 
 Every value here is in the unit that its docstring names; sizes are bytes and are written like 4G or 512M (powers of
-1024, as lvm and xl read them): config.values. A guest is described in config.guest. Checks that look at more than one
-value live in config.checks and config.guest_checks.
+1024, as lvm and xl read them): config.values. What the dom0 is made of is described in config.debian, a guest in
+config.guest. Checks that look at more than one value live in config.checks and its likes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from config.debian import Backport, Debian
 from config.guest import Guest
 from config.values import (
     BridgeName,
@@ -35,6 +36,7 @@ from config.values import (
 __all__ = [
     "Addresses",
     "Admin",
+    "Backport",
     "Bmc",
     "Cluster",
     "ClusterSection",
@@ -64,38 +66,6 @@ class ClusterSection(Model):
     """Name of the cluster; names its secrets file too."""
     domain: Domain
     """DNS domain of the nodes."""
-
-
-class Backport(Model):
-    """A package of a newer suite for the dom0. Which packages are installed, debian.packages says."""
-
-    package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-    """Name of the source package; with rebuild: false, of the binary package."""
-    suite: Literal["forky", "sid"] = "sid"
-    """Debian suite that it is taken from, of the same mirror."""
-    rebuild: bool = True
-    """Whether it is built anew for the dom0's suite; false takes it as it is: only for one of all architectures."""
-    tests: bool = True
-    """Whether the package's own tests are run when it is rebuilt; one that fails fails the image."""
-
-
-class Debian(Model):
-    """What the dom0 image is made of."""
-
-    suite: Literal["trixie"] = "trixie"
-    """Debian release of the dom0."""
-    mirror: Literal["auto"] | Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "auto"
-    """auto: the mirrors that the build host's own apt uses; or the URL of a mirror that holds main and security."""
-    snapshot: Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}Z$")] | None = None
-    """The archive as it was at that moment (UTC), like 20260102T030405Z, is what the dom0 is made of; its upgrades come
-    from mirror all the same."""
-    snapshot_mirror: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
-    """Where the archive's past is kept: below this URL, and below the same with -security at its end, a directory for
-    each moment."""
-    packages: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")], ...] = ()
-    """Further Debian packages for the dom0."""
-    backports: tuple[Backport, ...] = ()
-    """Packages to bring from a newer suite; they are taken where they are newer than the mirror's."""
 
 
 class Admin(Model):

@@ -32,6 +32,10 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._+~-]{0,126}[A-Za-z0-9_+~-])?"
 _PATH = re.compile(r"(?=.{2,255}$)(/[A-Za-z0-9._+~:,=@-]+)+")
 _DEVICE_NAME = re.compile(r"(?i)con|aux|prn|nul|(com|lpt)[1-9]")
 """Not names of files on a FAT, where they are DOS's devices; mcopy refuses them."""
+_BUILD_PATH = re.compile(r"/?[A-Za-z0-9._+~:,=@-]+(/[A-Za-z0-9._+~:,=@-]+)*/?")
+_URI = re.compile(r"(https?://[A-Za-z0-9._~:-]+(?:/[A-Za-z0-9._~%+-]+)*|file:(?://)?(?:/[A-Za-z0-9._~+-]+)+)/?")
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+"""Of OpenPGP keys of version 4 and 6."""
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -128,6 +132,31 @@ def _file_name(value: str) -> str:
     return value
 
 
+def _build_path(value: str) -> str:
+    if not _BUILD_PATH.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a plain path; use letters, digits and . _ + ~ - : , = @")
+    return value
+
+
+def _repository_uri(value: str) -> str:
+    if not _URI.fullmatch(value):
+        # Not shown: it may hold a password.
+        what = "is not the plain address of an archive, without user name or password"
+        raise ValueError(f"{what}; write it like https://packages.example.org/debian")
+    # As apt itself writes it.
+    return re.sub(r"^file:/+", "file:/", value).rstrip("/")
+
+
+def _fingerprint(value: str) -> str:
+    """As gpg prints it, with or without spaces. A short key ID is easily forged."""
+    digits = value.replace(" ", "").upper()
+    if not _FINGERPRINT.fullmatch(digits):
+        raise ValueError(
+            f"{shown(value)} is not a whole fingerprint; write all 40 hex digits of it, as gpg prints them"
+        )
+    return digits
+
+
 def _line(value: str) -> str:
     if not (value.isascii() and value.isprintable()):
         raise ValueError("holds a character that is not printable ASCII; write plain text on one line")
@@ -179,6 +208,11 @@ BridgeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,14}$")]
 GuestAddress = Annotated[Literal["dhcp"] | IPv4Interface, BeforeValidator(_guest_address)]
 FileName = Annotated[str, AfterValidator(_file_name)]
 Line = Annotated[str, AfterValidator(_line)]
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+BuildPath = Annotated[str, AfterValidator(_build_path)]
+"""Of a file on the build host, from the config's directory or absolute."""
+RepositoryUri = Annotated[str, AfterValidator(_repository_uri)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 DiskText = Annotated[str, Field(min_length=1, max_length=128)]
 DiskTexts = Annotated[DiskText | tuple[DiskText, ...], BeforeValidator(_one_or_several)]

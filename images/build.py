@@ -10,6 +10,7 @@ from typing import get_args
 
 from config import secrets
 from config.carried import check_files
+from config.debian_files import on_this_host
 from config.door import write_file
 from config.findings import ConfigError
 from config.loader import Loaded
@@ -90,7 +91,8 @@ def build_image(
         _clear_leftovers(store, out, progress)
         found = lock.read(lock.path_of(loaded.source))
         own_secrets = secrets.ensure(loaded.cluster, own)
-        build = _Build(loaded, out, store, Inputs.of(loaded.cluster, found), signing.ensure(own), progress)
+        inputs = Inputs.of(on_this_host(loaded), found)
+        build = _Build(loaded, out, store, inputs, signing.ensure(own), progress)
         standing = _standing(build)
         # Debian's own installer puts together a system of its own, and needs no disk of ours.
         wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)

@@ -39,6 +39,7 @@ _CODE = (
     *("makedisk.py", "payload.py", "sbom.py", "tree.py"),
 )
 _TIMEOUT = 1800.0
+_BUILT_HERE = "built with the image"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,6 @@ def _rendered(order: Order) -> dict[str, File]:
         "dom0_options": grub.DOM0_OPTIONS,
         "linux_options": grub.LINUX_OPTIONS,
         "sources": sources.moved(order.base.sources, order.inputs.upgrades),
-        "keyring": sources.KEYRING,
     }
     return {
         name.removesuffix(".j2"): File(render(file, values), file.executable) if name.endswith(".j2") else file
@@ -207,4 +207,6 @@ def _manifest(order: Order, result: Result, artifacts: dict[str, Artifact]) -> M
         sources=tuple(line for source in order.base.sources for line in source.one_line()),
         artifacts=artifacts,
         packages=result.packages,
+        origins={**order.base.origins, deb.NAME: _BUILT_HERE},
+        modules=dict(order.base.modules),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,6 +104,8 @@ def explain(stderr: str) -> BuildError:
     tail = "\n".join(f"  {line}" for line in lines[-20:])
     if any("No space left on device" in line or "Disk quota exceeded" in line for line in lines):
         return SpaceError(f"no space left while building the image\n{tail}", hint="make room, then run the build again")
+    if error := _module_error(lines) or _dependency_error(lines):
+        return error
     if any("NO_PUBKEY" in line or "is not signed" in line or "BADSIG" in line for line in lines):
         return MirrorError(
             f"the archive does not verify against Debian's keyring\n{tail}",
@@ -112,3 +116,25 @@ def explain(stderr: str) -> BuildError:
             f"the mirror did not deliver\n{tail}", hint="check the network and debian.mirror, then retry"
         )
     return BuildError(f"the build failed\n{tail}")
+
+
+def _module_error(lines: Sequence[str]) -> BuildError | None:
+    """Of templates/build/dkms, which has the compiler's words before its own."""
+    failed = next((i for i, line in enumerate(lines) if "E: the kernel module " in line), None)
+    if failed is None:
+        return None
+    log = "\n".join(f"  {line.strip()}" for line in lines[max(failed - 15, 0) : failed])
+    return BuildError(
+        f"{lines[failed].partition('E: ')[2]}:\n{log}",
+        hint="correct its package, or leave it out of the config; a node would not have had it either",
+    )
+
+
+def _dependency_error(lines: Sequence[str]) -> BuildError | None:
+    if not any(re.search("(unmet|unsatisfied) dependencies", line, re.IGNORECASE) for line in lines):
+        return None
+    unmet = "\n".join(f"  {line.strip()}" for line in lines if re.search(r"(Depends|Conflicts|Breaks): ", line))
+    return BuildError(
+        f"packages that the config names do not fit together with the rest:\n{unmet}",
+        hint="a package taken as it is may need what this suite lacks: rebuild it (debian.backports), or bring that",
+    )

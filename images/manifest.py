@@ -49,12 +49,16 @@ class Manifest(BaseModel):
     medium_date: int = 0
     """Of the install medium that its boot loaders look for, in seconds since the epoch."""
     warnings: tuple[str, ...]
-    """What the mirror lacked."""
+    """What the mirror lacked, and what was brought in vain."""
     sources: tuple[str, ...]
     """Where the packages came from, as sources.list lines."""
     artifacts: dict[str, Artifact]
     packages: dict[str, str]
     """Package -> version."""
+    origins: dict[str, str] = {}
+    """Package -> where that version came from: a suite of Debian's, or what else the config says."""
+    modules: dict[str, str] = {}
+    """NAME/VERSION of a kernel module that DKMS built -> where its source came from."""
 
     def to_json(self) -> str:
         """Readable, and the same for the same content."""

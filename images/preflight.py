@@ -16,6 +16,10 @@ from images.sources import KEYRING
 TOOLS = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
+    "dpkg-scanpackages": "dpkg-dev",
+    "gpg": "gpg",
+    "gpg-agent": "gpg-agent",
+    "gpgv": "gpgv",
     "mcopy": "mtools",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.vfat": "dosfstools",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from config.debian_files import on_this_host
 from config.door import sha256_of
 from config.loader import Loaded
 from config.model import Cluster, DiskRule, Node
@@ -67,11 +68,12 @@ def write_preseed(
     package: xenpair-firstboot's .deb. authorized_keys: further public keys, one a line, as on the seed medium. Raises
     BuildError, MirrorError where the mirror cannot be asked.
     """
-    cluster = loaded.cluster
+    cluster = on_this_host(loaded)
     _refuse_mirrors(cluster)
-    mirror = sources.resolve(cluster.debian)
+    _refuse_debs(cluster)
+    mirror, origin = sources.resolve(cluster.debian), sources.origin(cluster.debian)
     pools = [
-        backport.pool(backport.Request.of(wanted, cluster.debian, sources.origin(cluster.debian)), cache, progress)
+        backport.backport_pool(backport.Request.of(wanted, cluster.debian, origin), cache, progress).directory
         for wanted in cluster.debian.backports
     ]
     with progress.stage("writing the answers for Debian's installer"):
@@ -99,6 +101,14 @@ def _refuse_mirrors(cluster: Cluster) -> None:
                 f"the system rule of {node.name} says raid1, and Debian's installer is told of one disk only",
                 hint="install from the stick or the network (iso, netboot), which mirror the system's disks",
             )
+
+
+def _refuse_debs(cluster: Cluster) -> None:
+    if cluster.debian.debs.files or cluster.debian.debs.repositories:
+        raise BuildError(
+            "the config has debian.debs, and Debian's installer is told of Debian's archive and backports only",
+            hint="install from the stick or the network (iso, netboot), whose image has those packages",
+        )
 
 
 def _write_pool(made: Path, package: Path, pools: Sequence[Path]) -> None:
@@ -170,7 +180,6 @@ def installed_files(cluster: Cluster, offer: sources.Offer) -> dict[str, File]:
         "xen_options": grub.xen_options(cluster.dom0.memory),
         "dom0_options": grub.DOM0_OPTIONS,
         "sources": offer.sources,
-        "keyring": sources.KEYRING,
     }
     found = {name: file for name, file in read_tree(TEMPLATES / "image").items() if name not in _INSTALLERS_OWN}
     return carried_by_initramfs() | {

@@ -45,16 +45,17 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of a deb822 sources file."""
+    """One entry of a deb822 sources file; signed_by: the keyring, by its path."""
 
     uri: str
     suites: tuple[str, ...]
     components: tuple[str, ...]
+    signed_by: str = KEYRING
 
     def one_line(self) -> list[str]:
-        """The same in sources.list(5)'s one-line style, signed by Debian's keyring."""
+        """The same in sources.list(5)'s one-line style."""
         components = " ".join(self.components)
-        return [f"deb [signed-by={KEYRING}] {self.uri} {suite} {components}" for suite in self.suites]
+        return [f"deb [signed-by={self.signed_by}] {self.uri} {suite} {components}" for suite in self.suites]
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,12 @@ def survey(mirror: Mirror, suite: str, scratch: Path) -> Offer:
 
 
 def moved(found: Sequence[Source], mirror: Mirror) -> tuple[Source, ...]:
-    """The same suites and components at another mirror."""
+    """Debian's suites and components at another mirror; what others sign stays where it is."""
     archives = ((source, source.suites[0].endswith("-security")) for source in found)
-    return tuple(replace(source, uri=mirror.security if security else mirror.main) for source, security in archives)
+    return tuple(
+        replace(source, uri=mirror.security if security else mirror.main) if source.signed_by == KEYRING else source
+        for source, security in archives
+    )
 
 
 def _release(mirror: Mirror, archive: str, suite: str, scratch: Path) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from config.debian_files import located
 from config.door import write_file
 from config.model import Debian
 from images import preflight
@@ -216,9 +217,13 @@ def write_guest_config(config_file: Path, where: Path, *, cache: Path = SOURCES 
         raise LabError(f"{BUSYBOX} is not there", hint=preflight.install_command(lacking.values()))
     target = write_small_config(config_file, where / "cluster.yaml")
     document: dict[str, Any] = yaml.safe_load(target.read_text())
-    store, progress = Cache(cache), Progress()
+    debian, store, progress = (
+        located(Debian(**document.get("debian", {})), config_file.parent),
+        Cache(cache),
+        Progress(),
+    )
     with store.in_use(progress.note):
-        layer = rootfs_layer(Request.of(Debian(**document.get("debian", {}))), store, progress)
+        layer = rootfs_layer(Request.of(debian), store, progress)
         write_file(where / RAMDISK, ramdisk(drivers(layer.tar), BUSYBOX.read_bytes()))
     document["guests"] = [described(name, home, address) for name, (home, address) in GUESTS.items()]
     write_file(target, yaml.safe_dump(document, sort_keys=False))

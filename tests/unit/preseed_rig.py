@@ -79,3 +79,12 @@ class Installer:
         """What is in one of its files; empty where there is none."""
         path = self.root / name
         return path.read_text() if path.exists() else ""
+
+
+def texts(raw: object) -> object:
+    """As the loader hands a file over: leaves are texts, and what is not there is not there."""
+    if isinstance(raw, dict):
+        return {key: texts(value) for key, value in raw.items() if value is not None}
+    if isinstance(raw, list):
+        return [texts(value) for value in raw]
+    return str(raw).lower() if isinstance(raw, bool) else raw

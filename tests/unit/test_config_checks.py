@@ -7,6 +7,7 @@ import pytest
 from config import checks
 from config.findings import ConfigError, Finding
 from config.loader import load
+from tests.unit.debian_faults import DEBIAN_ERRORS
 from tests.unit.guest_faults import GUEST_ERRORS, Case, Change, guest, guests, network
 
 EXAMPLE = Path("config/cluster.yaml").read_text(encoding="utf-8")
@@ -297,6 +298,7 @@ ERRORS: list[Case] = [
     ),
     ("fencing", [(BMC_2, "")], "nodes[1]", NODE_2, "xen2 has no bmc"),
     *GUEST_ERRORS,
+    *DEBIAN_ERRORS,
 ]
 WARNINGS: list[Case] = [
     ("fencing", NO_BMC, "nodes", "nodes:", "no bmc: nothing can be fenced"),

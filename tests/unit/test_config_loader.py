@@ -266,7 +266,7 @@ def test_a_message_stays_on_one_line_whatever_the_value(tmp_path: Path) -> None:
 
 
 def test_all_errors_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    text = changed("suite: trixie", "suite: lenny").replace("memory: 1536M", "memory: lots").replace("port", "prot")
+    text = changed("suite: trixie", "suite: lenny").replace("memory: 1536M", "memory: lots")
     text = text.replace("guests: []", "guests: 7").replace("max_rate", "rate")
     found = refusal(write(tmp_path, text))
     assert [f.path for f in found] == ["debian.suite", "dom0.memory", "storage.drbd.rate", "guests"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.debian import DebFile, Debs
 from config.door import Output
 from config.guest import Guest
 from config.model import Backport, Cluster, Heartbeat
@@ -40,7 +41,7 @@ def _no_programs() -> Iterator[None]:
 def pair(cluster: Cluster) -> Cluster:
     """The example pair with mirrors of its own, and a package that is rebuilt."""
     values = {"mirror": "http://mirror.example/debian", "snapshot_mirror": "http://past.example/debian"}
-    return changed(cluster, "debian", **values, backports=(Backport(package="drbd-utils"),))
+    return changed(cluster, "debian", **values, packages=(), backports=(Backport(package="drbd-utils"),))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def test_one_package_more_reaches_every_layer_above_the_packages(
         {"backports": ()},
         {"backports": (Backport(package="drbd-utils", suite="forky"),)},
         {"backports": (Backport(package="drbd-utils", tests=False),)},
+        {"debs": Debs(files=(DebFile(path=str(REPOSITORY / "README.md")),))},
     ],
 )
 def test_another_source_of_packages_reaches_every_layer_above_them(
@@ -166,7 +168,7 @@ def reached(name: str) -> set[str]:
                 (disklayer._CODE, {DISK}),
                 (installer._CODE, {INSTALLER, CODE}),
                 (("deb.py", "files.py"), {PACKAGE, DISK}),
-                (("backport.py", "sources.py"), BELOW_THE_DISK),
+                (("backport.py", "debs.py", "openpgp.py", "pool.py", "sources.py"), BELOW_THE_DISK),
             )
             if below in code
             for layer in layers

@@ -41,6 +41,19 @@ def test_the_cause_of_a_failed_build_is_told(stderr: str, error: type[BuildError
     assert stderr.strip().splitlines()[-1] in found.message
 
 
+def test_a_module_that_cannot_be_built_is_told_with_the_compilers_words(captured: Path) -> None:
+    message = explain((captured / "dkms-failed.txt").read_text()).message
+    assert message.startswith("the kernel module broken/1.0 cannot be built for 6.12.118+deb13-amd64:\n")
+    assert "undeclared here (not in a function)" in message
+    assert "mmdebstrap" not in message
+
+
+def test_a_package_that_does_not_fit_is_told_with_what_it_lacks(captured: Path) -> None:
+    message = explain((captured / "apt-unmet.txt").read_text()).message
+    assert "needy : Depends: libc6 (>= 3) but it is not going to be installed" in message
+    assert "Depends: nothing-like-it but it is not installable" in message
+
+
 def test_root_needs_no_user_namespace_and_others_do() -> None:
     assert "--user" not in namespace.isolated(["true"], root=True)
     assert {"--user", "--map-auto", "--map-root-user"} <= set(namespace.isolated(["true"], root=False))

@@ -16,7 +16,7 @@ from rich.console import Console
 from config import secrets
 from config.door import run, sha256_of
 from config.loader import Loaded, load
-from config.model import Cluster
+from config.model import Cluster, Debian
 from images import packages, sources
 from images.cache import Cache
 from images.preseed import Served as Pinned
@@ -24,12 +24,18 @@ from images.preseed import disk_script, late_script, pack, preseed, write_presee
 from images.progress import Progress
 from images.sources import Mirror, Offer, Source
 from tests.unit.conftest import CAPTURED, EXAMPLE
-from tests.unit.preseed_rig import Installer
+from tests.unit.preseed_rig import Installer, texts
 
 MIRROR = Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
 OFFER = Offer((Source(MIRROR.main, ("trixie", "trixie-updates"), ("main",)),), ("firmware-bnx2",), (), 0)
 XEN1 = "52:54:00:10:32:01"
 Changed = Callable[..., Cluster]
+
+
+@pytest.fixture
+def cluster(cluster: Cluster) -> Cluster:
+    """The example pair, without packages from elsewhere."""
+    return cluster.model_copy(update={"debian": Debian()})
 
 
 @pytest.fixture
@@ -41,18 +47,9 @@ def changed(cluster: Cluster) -> Changed:
         raw["storage"]["system"] = system or raw["storage"]["system"]
         for node, match in zip(raw["nodes"], matches or [], strict=False):
             node["match"] = match
-        return Cluster.model_validate(_texts(raw))
+        return Cluster.model_validate(texts(raw))
 
     return change
-
-
-def _texts(raw: object) -> object:
-    """As the loader hands a file over: leaves are texts, and what is not there is not there."""
-    if isinstance(raw, dict):
-        return {key: _texts(value) for key, value in raw.items() if value is not None}
-    if isinstance(raw, list):
-        return [_texts(value) for value in raw]
-    return str(raw).lower() if isinstance(raw, bool) else raw
 
 
 @pytest.fixture

@@ -153,8 +153,10 @@ def test_suites_and_components_stay_when_the_mirror_is_another_one() -> None:
     found = (
         sources.Source("https://past.example/d/T", ("trixie", "trixie-updates"), ("main", "non-free-firmware")),
         sources.Source("https://past.example/s/T", ("trixie-security",), ("main",)),
+        sources.Source("https://vendor.example/debian", ("trixie",), ("main",), signed_by="/etc/apt/keyrings/V.asc"),
     )
-    main, security = sources.moved(found, Mirror("http://m/debian", "http://m/debian-security"))
+    main, security, vendor = sources.moved(found, Mirror("http://m/debian", "http://m/debian-security"))
+    assert vendor == found[2]
     assert (main.uri, main.suites, main.components) == ("http://m/debian", found[0].suites, found[0].components)
     assert (security.uri, security.suites) == ("http://m/debian-security", ("trixie-security",))
 
