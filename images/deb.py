@@ -88,7 +88,12 @@ def enabled_units(files: Mapping[str, File]) -> list[str]:
 
 
 def commit_time(repository: Path) -> int:
-    """Seconds since the epoch of the last commit that touched what the package carries; 0 where git does not tell."""
+    """Seconds since the epoch of the last commit that touched what the package carries; 0 where git does not tell.
+
+    SOURCE_DATE_EPOCH comes first, for a build where git is not (reproducible-builds.org, specification).
+    """
+    if (date := os.environ.get("SOURCE_DATE_EPOCH", "")).isdigit():
+        return int(date)
     argv = ["git", "-c", "safe.directory=*", "log", "-1", "--format=%ct", "--", *_CARRIED]
     try:
         text = run(argv, cwd=repository).stdout.strip()

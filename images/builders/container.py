@@ -1,0 +1,123 @@
+"""A build in a container: the same code and command, on the same files, as the same user."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from docker.types import Mount
+
+from config import secrets
+from config.loader import Loaded
+from images.builders.engine import Container, Engine, Rights
+from images.builders.host import INSIDE, Apt, Caller, shown
+from images.builders.image import FILES, Recipe, builder_image
+from images.cache import Cache
+from images.deb import commit_time
+from images.errors import BuildError
+from images.jobs import REPOSITORY
+from images.progress import Progress
+
+ROOM = f"{INSIDE}/host"
+"""Below it each directory stands at the path that it has on the host, so that messages only need this cut off."""
+ENTER = "templates/build/enter"
+VOLUME = "xenpair-cache"
+BUILDS = Rights((*FILES, "SYS_ADMIN"), mounts=True)
+"""SYS_ADMIN: for the mount, process and user namespaces that a build makes (unshare(2), mount(2))."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The directories of one build, absolute."""
+
+    config: Path
+    out: Path
+    cache: Path
+
+    @classmethod
+    def of(cls, loaded: Loaded, out: Path, cache: Path) -> Site:
+        """Those of a build here."""
+        return cls(loaded.source.resolve(), out.resolve(), cache.resolve())
+
+    def mounts(self, *, native: bool) -> list[Mount]:
+        """What the container sees of them: nothing that it may change but secrets, out and cache.
+
+        Where the engine is in a virtual machine, the cache is a volume of the engine's: the host's file system is only
+        passed on to it, and then knows no owners, and on a Mac no case.
+        """
+        places = {REPOSITORY: False, self.config.parent: False, self.config.parent / "secrets": True, self.out: True}
+        mounts = [shown(place, inside(place), writable=writable) for place, writable in places.items()]
+        if native:
+            return [*mounts, shown(self.cache, inside(self.cache), writable=True)]
+        return [*mounts, Mount(inside(self.cache), VOLUME, type="volume")]
+
+
+def inside(path: Path) -> str:
+    """Where a path of the host is in the container."""
+    return f"{ROOM}{path}"
+
+
+def build_in_container(
+    engine: Engine, loaded: Loaded, words: Sequence[str], site: Site, *, suite: str, progress: Progress
+) -> int:
+    """Run `invoke WORDS` on the site in a container of that Debian release; its exit code.
+
+    What it says is said here as it comes. Raises BuildError where it does not get so far.
+    """
+    try:
+        for directory in (site.out, site.cache):
+            directory.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise BuildError(f"{e.filename} cannot be made: {e.strerror}", hint="choose another directory") from e
+    # Their directory has to be there, as private as it must be, before it can be mounted.
+    secrets.ensure(loaded.cluster, site.config.parent / "secrets")
+    apt = Apt.here()
+    image = builder_image(engine, Recipe.of(suite, apt), Cache(site.cache), progress)
+    with tempfile.TemporaryDirectory(prefix="xenpair-apt-") as scratch:
+        caller = Caller(0, 0) if engine.rootless else Caller.here()
+        wanted = Container(
+            image=image,
+            command=entered(caller, words, site, native=engine.native),
+            mounts=[*site.mounts(native=engine.native), *apt.mounts(suite, Path(scratch))],
+            rights=BUILDS,
+            environment=_environment(),
+            directory=inside(REPOSITORY),
+        )
+        progress.note(f"building in a container of {image}")
+        with engine.container(wanted) as identifier:
+            return engine.run(identifier, Relay().tell)
+
+
+def entered(caller: Caller, words: Sequence[str], site: Site, *, native: bool) -> list[str]:
+    """The argv of a container that runs `invoke WORDS` as the caller, on the site."""
+    who = [str(caller.uid), str(caller.gid), *caller.subordinate.split(":")]
+    volume = "" if native else inside(site.cache)
+    places = ["--builder", "local", "--config", inside(site.config), "--out", inside(site.out)]
+    return ["sh", inside(REPOSITORY / ENTER), *who, volume, "/opt/xenpair/bin/invoke", *words, *places]
+
+
+def _environment() -> dict[str, str]:
+    """SOURCE_DATE_EPOCH stands for git, whose directories may lie anywhere on the host."""
+    committed = commit_time(REPOSITORY)
+    date = {"SOURCE_DATE_EPOCH": str(committed)} if committed else {}
+    return {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **date}  # noqa: S108
+
+
+class Relay:
+    """Passes on what a container says, line by line, with the paths of the host."""
+
+    def __init__(self, out: BinaryIO | None = None, err: BinaryIO | None = None) -> None:
+        self._streams = (out or sys.stdout.buffer, err or sys.stderr.buffer)
+        self._begun = [b"", b""]
+
+    def tell(self, out: bytes | None, err: bytes | None) -> None:
+        """A piece of standard output or standard error."""
+        for i, piece in enumerate((out, err)):
+            *lines, self._begun[i] = (self._begun[i] + (piece or b"")).split(b"\n")
+            for line in lines:
+                self._streams[i].write(line.replace(ROOM.encode(), b"") + b"\n")
+            self._streams[i].flush()
