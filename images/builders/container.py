@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from docker.types import Mount
 
 from config import secrets
 from config.loader import Loaded
-from images.builders.engine import Container, Engine, Rights
+from images.builders.engine import Container, Engine, Line, Rights
 from images.builders.host import INSIDE, Apt, Caller, shown
 from images.builders.image import FILES, Recipe, builder_image
 from images.cache import Cache
@@ -89,7 +88,7 @@ def build_in_container(
         )
         progress.note(f"building in a container of {image}")
         with engine.container(wanted) as identifier:
-            return engine.run(identifier, Relay().tell)
+            return engine.run(identifier, relay)
 
 
 def entered(caller: Caller, words: Sequence[str], site: Site, *, native: bool) -> list[str]:
@@ -107,17 +106,8 @@ def _environment() -> dict[str, str]:
     return {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **date}  # noqa: S108
 
 
-class Relay:
-    """Passes on what a container says, line by line, with the paths of the host."""
-
-    def __init__(self, out: BinaryIO | None = None, err: BinaryIO | None = None) -> None:
-        self._streams = (out or sys.stdout.buffer, err or sys.stderr.buffer)
-        self._begun = [b"", b""]
-
-    def tell(self, out: bytes | None, err: bytes | None) -> None:
-        """A piece of standard output or standard error."""
-        for i, piece in enumerate((out, err)):
-            *lines, self._begun[i] = (self._begun[i] + (piece or b"")).split(b"\n")
-            for line in lines:
-                self._streams[i].write(line.replace(ROOM.encode(), b"") + b"\n")
-            self._streams[i].flush()
+def relay(line: Line) -> None:
+    """Pass on what a container says, with the paths of the host."""
+    stream = sys.stderr if line.error else sys.stdout
+    stream.write(line.text.replace(ROOM, "") + "\n")
+    stream.flush()

@@ -6,10 +6,10 @@ import contextlib
 import functools
 import getpass
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
@@ -51,6 +51,13 @@ class Container:
     directory: str = "/"
 
 
+class Line(NamedTuple):
+    """A line of a container's standard output, or of its standard error."""
+
+    text: str
+    error: bool
+
+
 class Engine:
     """An engine that answers."""
 
@@ -65,7 +72,7 @@ class Engine:
     @property
     def native(self) -> bool:
         """Whether its containers run on this host's kernel and file systems, and not in a virtual machine."""
-        return sys.platform == "linux" and self._info["OperatingSystem"] != "Docker Desktop"
+        return sys.platform == "linux" and str(self._info["OperatingSystem"]) != "Docker Desktop"
 
     @property
     def _security(self) -> list[str]:
@@ -150,8 +157,8 @@ class Engine:
         """The host's, where there is one: with it come its names, its proxies and its mirrors, also those on itself."""
         return "host" if any(network["Name"] == "host" for network in self._api.networks()) else "default"
 
-    def run(self, identifier: str, tell: Callable[[bytes | None, bytes | None], None]) -> int:
-        """Run a container to its end; its exit code. tell: is given what it writes, standard output and error apart.
+    def run(self, identifier: str, tell: Callable[[Line], None]) -> int:
+        """Run a container to its end; its exit code. tell: is given what it says.
 
         When this is interrupted, so is the container, and has a moment for its own end. Raises BuildError where it was
         killed.
@@ -160,8 +167,8 @@ class Engine:
             output = self._api.attach(identifier, stream=True, demux=True)
             self._api.start(identifier)
             try:
-                for piece in output:
-                    tell(*piece)
+                for line in _lines(output):
+                    tell(line)
             except KeyboardInterrupt:
                 self._end(identifier)
                 raise
@@ -216,6 +223,16 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             if isinstance(argument, BaseException):
                 yield from _causes(argument)
         error = error.__cause__ or error.__context__
+
+
+def _lines(output: Iterable[Sequence[bytes | None]]) -> Iterator[Line]:
+    """What comes in pieces of standard output and standard error, whole lines at a time."""
+    begun = [b"", b""]
+    for pieces in output:
+        for i, piece in enumerate(pieces):
+            *lines, begun[i] = (begun[i] + (piece or b"")).split(b"\n")
+            yield from (Line(line.decode(errors="replace"), error=bool(i)) for line in lines)
+    yield from (Line(rest.decode(errors="replace"), error=bool(i)) for i, rest in enumerate(begun) if rest)
 
 
 @contextlib.contextmanager

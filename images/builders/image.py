@@ -27,7 +27,7 @@ SCRIPT = REPOSITORY / "templates/build/builder"
 FILES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT")
 """Capabilities of whoever installs packages: files of all owners and modes, device nodes, and programs in the tree. All
 of them are among those that Docker gives to any container."""
-_INSTALLS = Rights(FILES, mounts=False)
+INSTALLS = Rights(FILES, mounts=False)
 _MANYLINUX = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 """Wheels that run on Debian bookworm's glibc 2.36 and everything later (PEP 600)."""
 _TIMEOUT = 1800.0
@@ -139,14 +139,14 @@ def _make(engine: Engine, recipe: Recipe, base: str, scratch: Path, progress: Pr
             *(shown(scratch / name, f"{INSIDE}/{name}") for name in ("requirements", "wheels")),
             shown(SCRIPT, f"{INSIDE}/builder"),
         ],
-        rights=_INSTALLS,
+        rights=INSTALLS,
         environment={},
     )
-    last: deque[bytes] = deque(maxlen=_LAST_LINES)
+    last: deque[str] = deque(maxlen=_LAST_LINES)
     with progress.stage(f"installing what builds into {recipe.name}"), engine.container(container) as identifier:
-        code = engine.run(identifier, lambda out, err: last.extend((out or err or b"").splitlines()))
+        code = engine.run(identifier, lambda line: last.append(line.text))
         if code:
-            tail = "\n".join(f"  {line.decode(errors='replace')}" for line in last)
+            tail = "\n".join(f"  {line}" for line in last)
             raise BuildError(f"the builder's image cannot be made (exit code {code})\n{tail}")
         engine.commit(identifier, recipe.name)
 
