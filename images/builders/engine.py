@@ -203,14 +203,15 @@ def connect() -> Engine:
 
 
 def _unreachable(error: BaseException) -> EngineError:
-    if any(isinstance(cause, PermissionError) for cause in _causes(error)):
+    causes = [cause for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
+    if any(isinstance(cause, PermissionError) for cause in causes):
         return EngineError(
             "the Docker engine's socket is not open for this user",
             hint=f"`sudo usermod -aG docker {getpass.getuser()}`, and log in again; whoever may use it is as good as "
             "root",
         )
     return EngineError(
-        f"no Docker engine answers here: {error}",
+        f"no Docker engine answers here: {causes[-1].strerror if causes else error}",
         hint="install one (`apt-get install docker.io`) and start it, or set DOCKER_HOST to its socket",
     )
 
