@@ -63,7 +63,12 @@ def build_image(
     wish = choice.parse(builder)
     loaded, wanted, progress = load(Path(config)), parse_formats(formats), Progress()
     if (engine := choice.engine_for(wish, wanted)) is not None:
-        words = ["build-image", "--formats", ",".join(wanted), *(["--check-reproducible"] if check_reproducible else [])]
+        words = [
+            "build-image",
+            "--formats",
+            ",".join(wanted),
+            *(["--check-reproducible"] if check_reproducible else []),
+        ]
         site = container.Site.of(loaded, Path(out), CACHE)
         return container.build_in_container(
             engine, loaded, words, site, suite=wish.suite, gpg_key=gpg_key, progress=progress

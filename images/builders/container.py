@@ -11,7 +11,9 @@ from pathlib import Path
 from docker.types import Mount
 
 from config import secrets
+from config.door import write_file
 from config.loader import Loaded
+from images import gpg
 from images.builders.engine import Container, Engine, Line, Rights
 from images.builders.host import INSIDE, Apt, Caller, shown
 from images.builders.image import FILES, Recipe, builder_image
@@ -19,6 +21,7 @@ from images.cache import Cache
 from images.deb import commit_time
 from images.errors import BuildError
 from images.jobs import REPOSITORY
+from images.manifest import SUMS, SUMS_GPG
 from images.progress import Progress
 
 ROOM = f"{INSIDE}/host"
@@ -61,12 +64,22 @@ def inside(path: Path) -> str:
 
 
 def build_in_container(
-    engine: Engine, loaded: Loaded, words: Sequence[str], site: Site, *, suite: str, progress: Progress
+    engine: Engine,
+    loaded: Loaded,
+    words: Sequence[str],
+    site: Site,
+    *,
+    suite: str,
+    progress: Progress,
+    gpg_key: str = "",
 ) -> int:
     """Run `invoke WORDS` on the site in a container of that Debian release; its exit code.
 
-    What it says is said here as it comes. Raises BuildError where it does not get so far.
+    What it says is said here as it comes; with gpg's gpg_key, where one is named, the sums are signed out here, where
+    its agent is. Raises BuildError where it does not get so far.
     """
+    if gpg_key:
+        gpg.check(gpg_key)
     try:
         for directory in (site.out, site.cache):
             directory.mkdir(parents=True, exist_ok=True)
@@ -74,10 +87,17 @@ def build_in_container(
         raise BuildError(f"{e.filename} cannot be made: {e.strerror}", hint="choose another directory") from e
     # Their directory has to be there, as private as it must be, before it can be mounted.
     secrets.ensure(loaded.cluster, site.config.parent / "secrets")
+    code = _run(engine, words, site, suite, progress)
+    if gpg_key and code == 0:
+        write_file(site.out / SUMS_GPG, gpg.sign((site.out / SUMS).read_text(), gpg_key))
+    return code
+
+
+def _run(engine: Engine, words: Sequence[str], site: Site, suite: str, progress: Progress) -> int:
     apt = Apt.here()
     image = builder_image(engine, Recipe.of(suite, apt), Cache(site.cache), progress)
+    caller = Caller(0, 0) if engine.rootless else Caller.here()
     with tempfile.TemporaryDirectory(prefix="xenpair-apt-") as scratch:
-        caller = Caller(0, 0) if engine.rootless else Caller.here()
         wanted = Container(
             image=image,
             command=entered(caller, words, site, native=engine.native),

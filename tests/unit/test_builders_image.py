@@ -123,9 +123,7 @@ def test_another_proxy_is_the_same_image() -> None:
 
 
 def test_it_has_every_package_that_preflight_can_miss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr(preflight, "IPXE", (Path("/nowhere"),))
-    monkeypatch.setattr(preflight, "KEYRING", "/nowhere")
+    monkeypatch.setattr(preflight, "_is_there", lambda _: False)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(PreflightError) as e:
         preflight.check_tools(["iso", "netboot"])
