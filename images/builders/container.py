@@ -54,13 +54,17 @@ class Site:
         places = {REPOSITORY: False, self.config.parent: False, self.config.parent / "secrets": True, self.out: True}
         mounts = [shown(place, inside(place), writable=writable) for place, writable in places.items()]
         if native:
-            return [*mounts, shown(self.cache, inside(self.cache), writable=True)]
-        return [*mounts, Mount(inside(self.cache), VOLUME, type="volume")]
+            return [*mounts, shown(self.cache, CACHE, writable=True)]
+        return [*mounts, Mount(CACHE, VOLUME, type="volume")]
 
 
 def inside(path: Path) -> str:
     """Where a path of the host is in the container."""
     return f"{ROOM}{path}"
+
+
+CACHE = inside(REPOSITORY / ".cache")
+"""Where the command inside looks for it."""
 
 
 def build_in_container(
@@ -81,7 +85,7 @@ def build_in_container(
     if gpg_key:
         gpg.check(gpg_key)
     try:
-        for directory in (site.out, site.cache):
+        for directory in (site.out, site.cache, REPOSITORY / ".cache"):
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise BuildError(f"{e.filename} cannot be made: {e.strerror}", hint="choose another directory") from e
@@ -114,7 +118,7 @@ def _run(engine: Engine, words: Sequence[str], site: Site, suite: str, progress:
 def entered(caller: Caller, words: Sequence[str], site: Site, *, native: bool) -> list[str]:
     """The argv of a container that runs `invoke WORDS` as the caller, on the site."""
     who = [str(caller.uid), str(caller.gid), *caller.subordinate.split(":")]
-    volume = "" if native else inside(site.cache)
+    volume = "" if native else CACHE
     places = ["--builder", "local", "--config", inside(site.config), "--out", inside(site.out)]
     return ["sh", inside(REPOSITORY / ENTER), *who, volume, "/opt/xenpair/bin/invoke", *words, *places]
 

@@ -82,9 +82,9 @@ def test_root_of_a_rootless_engine_is_the_caller(api: FakeApi, tmp_path: Path) -
 def test_an_engine_in_a_virtual_machine_keeps_the_cache_itself(api: FakeApi, tmp_path: Path) -> None:
     api.info_answer["OperatingSystem"] = "Docker Desktop"
     build(api, tmp_path)
-    cache = mounts(api)[inside(tmp_path / "cache")]
+    cache = mounts(api)[inside(REPOSITORY / ".cache")]
     assert (cache["Type"], cache["Source"]) == ("volume", "xenpair-cache")
-    assert inside(tmp_path / "cache") in api.containers[0]["command"]
+    assert inside(REPOSITORY / ".cache") in api.containers[0]["command"]
 
 
 def test_secrets_are_neither_in_the_environment_nor_in_an_argv(api: FakeApi, tmp_path: Path) -> None:
