@@ -76,7 +76,7 @@ def payload(repository: Path) -> dict[str, File]:
             found[f"{STONITH}/{below}"] = file
         elif top == "guard":
             found |= {f"usr/local/sbin/{command}": file for command in GUARDED}
-        elif top not in ("image", "deb", "installer", "preseed"):
+        elif top not in ("image", "build", "deb", "installer", "preseed"):
             found[f"{PRIVATE}/templates/{name}"] = file
     return dict(sorted(found.items()))
 
