@@ -37,6 +37,7 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
         "config": "the cluster's config; config/cluster.yaml if not given",
         "out": "directory of the artifacts; out if not given",
         "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
+        "builder": "local, docker (docker:bookworm, docker:trixie), or auto: local if it can be done here, else docker",
         "gpg_key": "sign the sums with this key of gpg's, too: SHA256SUMS.asc",
         "check_reproducible": "build once more with nothing from the cache, and fail where a file differs",
     }
@@ -48,19 +49,34 @@ def build_image(
     out: str = str(OUT),
     formats: str = "qcow2",
     *,
+    builder: str = "auto",
     gpg_key: str = "",
     check_reproducible: bool = False,
-) -> None:
+) -> int:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
     from images import build, reproduction
+    from images.builders import choice, container
     from images.disklayer import parse_formats
     from images.progress import Progress
 
+    wish = choice.parse(builder)
     loaded, wanted, progress = load(Path(config)), parse_formats(formats), Progress()
+    if (engine := choice.engine_for(wish, wanted)) is not None:
+        words = [
+            "build-image",
+            "--formats",
+            ",".join(wanted),
+            *(["--check-reproducible"] if check_reproducible else []),
+        ]
+        site = container.Site.of(loaded, Path(out), CACHE)
+        return container.build_in_container(
+            engine, loaded, words, site, suite=wish.suite, gpg_key=gpg_key, progress=progress
+        )
     build.build_image(loaded, Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key)
     if check_reproducible:
         reproduction.check_reproducible(loaded, Path(out), wanted, cache=CACHE, progress=progress)
+    return 0
 
 
 @task(help={"config": "the cluster's config; config/cluster.yaml if not given", "update": "choose all packages anew"})

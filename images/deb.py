@@ -76,7 +76,7 @@ def payload(repository: Path) -> dict[str, File]:
             found[f"{STONITH}/{below}"] = file
         elif top == "guard":
             found |= {f"usr/local/sbin/{command}": file for command in GUARDED}
-        elif top not in ("image", "deb", "installer", "preseed"):
+        elif top not in ("image", "build", "deb", "installer", "preseed"):
             found[f"{PRIVATE}/templates/{name}"] = file
     return dict(sorted(found.items()))
 
@@ -88,7 +88,12 @@ def enabled_units(files: Mapping[str, File]) -> list[str]:
 
 
 def commit_time(repository: Path) -> int:
-    """Seconds since the epoch of the last commit that touched what the package carries; 0 where git does not tell."""
+    """Seconds since the epoch of the last commit that touched what the package carries; 0 where git does not tell.
+
+    SOURCE_DATE_EPOCH comes first, for a build where git is not (reproducible-builds.org, specification).
+    """
+    if (date := os.environ.get("SOURCE_DATE_EPOCH", "")).isdigit():
+        return int(date)
     argv = ["git", "-c", "safe.directory=*", "log", "-1", "--format=%ct", "--", *_CARRIED]
     try:
         text = run(argv, cwd=repository).stdout.strip()

@@ -31,6 +31,10 @@ class SpaceError(BuildError):
     """No space left on the build host."""
 
 
+class EngineError(BuildError):
+    """No Docker engine of this machine can be used, or it does not do what is asked of it."""
+
+
 class StickError(XenpairError):
     """The install medium is not written to that device, or the device does not hold what was written."""
 

@@ -24,6 +24,7 @@ TOOLS = {
     "mkfs.ext4": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
     "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
     "qemu-img": "qemu-utils",
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
@@ -53,9 +54,10 @@ PAYLOAD_SPACE = 1 * GIB
 """Bytes for the payload of an installation, without the seed medium."""
 
 
-def build_needs(formats: Sequence[str]) -> dict[str, str]:
-    """What a build of these formats takes."""
-    needs = TOOLS | {KEYRING: "debian-archive-keyring"} | ({} if os.geteuid() == 0 else {"newuidmap": "uidmap"})
+def build_needs(formats: Iterable[str], *, root: bool | None = None) -> dict[str, str]:
+    """What a build of these formats takes, by root or by another user; by the one who asks, if that is not said."""
+    root = os.geteuid() == 0 if root is None else root
+    needs = TOOLS | {KEYRING: "debian-archive-keyring"} | ({} if root else {"newuidmap": "uidmap"})
     return needs | {what: package for name in formats for what, package in FORMATS.get(name, {}).items()}
 
 
@@ -67,6 +69,11 @@ def missing(needs: Mapping[str, str]) -> dict[str, str]:
 def install_command(packages: Iterable[str]) -> str:
     """The command that installs these packages."""
     return f"apt-get install {' '.join(sorted(set(packages)))}"
+
+
+def packages() -> tuple[str, ...]:
+    """All Debian packages that any build may need."""
+    return tuple(sorted({*build_needs(tuple(FORMATS), root=False).values()}))
 
 
 def check_tools(formats: Sequence[str] = ()) -> None:

@@ -120,7 +120,7 @@ def _stored_release(name: str) -> str | None:
         return None
 
 
-def apt_options(mirror: Mirror, dump: str | None = None) -> list[str]:
+def apt_options(mirror: Mirror | None, dump: str | None = None) -> list[str]:
     """The host's settings that its apt needs to reach its mirror (proxy, certificates, validity of dates); and that an
     index of the past is not too old.
 
@@ -128,7 +128,7 @@ def apt_options(mirror: Mirror, dump: str | None = None) -> list[str]:
     """
     text = run(["apt-config", "dump"]).stdout if dump is None else dump
     carried = [line for line in text.splitlines() if _CARRIED.fullmatch(line)]
-    return [*carried, 'Acquire::Check-Valid-Until "false";'] if mirror.past else carried
+    return [*carried, 'Acquire::Check-Valid-Until "false";'] if mirror and mirror.past else carried
 
 
 def proxy_environment() -> dict[str, str]:
