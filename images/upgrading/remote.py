@@ -20,8 +20,8 @@ from images.errors import UpgradeError
 from images.upgrading.offer import Offer
 
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "ServerAliveInterval=15")
-QUESTION_LIMIT = 180.0
-"""Seconds for a question or a copy."""
+QUESTION_LIMIT = 300.0
+"""Seconds for a question or a copy: one on hardware, a minute on a busy lab."""
 UPGRADE_LIMIT = 3600.0
 """Seconds for a node's part up to a reboot, most of it guests that move."""
 POLL = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from config.errors import XenpairError
 from config.upgrade import NodePlan
@@ -12,7 +13,7 @@ from images.progress import Progress
 from images.upgrading.offer import Offer
 from images.upgrading.remote import Remote
 
-SLACK = 180.0
+SLACK = 300.0
 """Seconds beyond heartbeat's initdead until a pair is healthy again: storage, sessions, and emulation."""
 BOOT_LIMIT = 1200.0
 """Seconds for a reboot: servers with much memory spend ten minutes in their firmware."""
@@ -53,8 +54,9 @@ def _require_healthy(nodes: Sequence[Remote]) -> None:
 
 def _sick(nodes: Sequence[Remote]) -> str:
     """A line for each node that is not healthy; empty where both are."""
-    found = [(node.name, node.health()) for node in nodes]
-    return "\n".join(f"  {name}: {health.state}: {health.text}" for name, health in found if not health.healthy)
+    with ThreadPoolExecutor() as pool:
+        found = list(zip(nodes, pool.map(lambda node: node.health(), nodes), strict=True))
+    return "\n".join(f"  {node.name}: {health.state}: {health.text}" for node, health in found if not health.healthy)
 
 
 def _look(offer: Offer, nodes: Sequence[Remote], progress: Progress) -> list[NodePlan]:
