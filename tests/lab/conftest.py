@@ -34,6 +34,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 FORMED_LAB = PROJECT / ".lab" / "test"
 
+EMULATOR_PANIC = PROJECT / ".lab" / "emulator-panic"
+"""Makefile plays what failed once more where this is left."""
+UNASKED = b"exc_debug"
+"""In the trace of a kernel that died of a debug exception: nothing here sets a breakpoint, nor steps."""
+
 BOOT_LIMIT = 1200.0
 """Seconds for a step, or for a boot, under emulation."""
 GUEST_LIMIT = 300.0
@@ -128,6 +133,14 @@ def fresh_lab(where: Path, config_file: Path, image: Path | Origin, firmware: Fi
         finally:
             shutil.rmtree(where, ignore_errors=True)
     return Lab.prepare(where, config_file, image, firmware=firmware, secrets_dir=secrets_dir)
+
+
+def reset(lab: Lab) -> None:
+    """Delete the lab; where QEMU has made a kernel of its nodes die, that is remembered."""
+    for console in lab.directory.glob("*.log"):
+        if UNASKED in (content := console.read_bytes()):
+            EMULATOR_PANIC.write_bytes(content[max(0, content.index(UNASKED) - 4096) :])
+    lab.reset()
 
 
 def status(lab: Lab, node: str) -> dict[str, Any]:
@@ -239,7 +252,7 @@ def formed_lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> I
             assert_installed(lab)
         yield lab
     finally:
-        lab.reset()
+        reset(lab)
 
 
 @pytest.fixture(scope="module")

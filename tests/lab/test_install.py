@@ -17,7 +17,7 @@ from lab.console import Follower, Stage
 from lab.media import Firmware
 from lab.origin import Origin
 from lab.pair import INSTALL_TIMEOUT, Lab
-from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, PROJECT, assert_healthy, assert_installed, fresh_lab
+from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, PROJECT, assert_healthy, assert_installed, fresh_lab, reset
 
 pytestmark = pytest.mark.lab
 
@@ -40,7 +40,7 @@ def make(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Ma
 
     yield make
     for lab in labs:
-        lab.reset()
+        reset(lab)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.lab.conftest import (
     assert_healthy,
     assert_installed,
     fresh_lab,
+    reset,
     status,
     wait_for_step,
     wait_until,
@@ -45,7 +46,7 @@ def lab(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Lab
     try:
         yield lab
     finally:
-        lab.reset()
+        reset(lab)
 
 
 def write(lab: Lab, node: str, text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from config.door import write_file
 from lab.machine import disk_file
 from lab.pair import Lab
-from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, PROJECT, assert_healthy, fresh_lab, status, wait_until
+from tests.lab.conftest import BOOT_LIMIT, FORMED_LAB, PROJECT, assert_healthy, fresh_lab, reset, status, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -33,7 +33,7 @@ def lab(config_file: Path, image: Path) -> Iterator[Lab]:
         lab.up()
         yield lab
     finally:
-        lab.reset()
+        reset(lab)
 
 
 def test_drbd_lies_on_a_mirror_of_two_disks(lab: Lab) -> None:
