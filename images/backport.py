@@ -119,7 +119,23 @@ def _mmdebstrap(argv: list[str], request: Request, scratch: Path) -> None:
     env = {"TMPDIR": str(scratch), **sources.proxy_environment()}
     done = run(namespace.isolated(argv), check=False, timeout=_TIMEOUT, env=env)
     if done.returncode != 0:
-        raise missing_source(request.backport, done.stderr) or explain(done.stderr)
+        raise (
+            missing_source(request.backport, done.stderr)
+            or failed_rebuild(request, done.stderr)
+            or explain(done.stderr)
+        )
+
+
+def failed_rebuild(request: Request, stderr: str) -> BuildError | None:
+    """The error where the package's own build, or a test of its own, failed; None where it was something else."""
+    log, failed, _ = stderr.partition("dpkg-buildpackage: error: ")
+    if not failed:
+        return None
+    tail = "\n".join(f"  {line}" for line in log.strip().splitlines()[-15:])
+    return BuildError(
+        f"{request.backport.package} of {request.backport.origin} cannot be rebuilt for {request.target}:\n{tail}",
+        hint="where it is a test of its own that fails, `tests: false` goes without them",
+    )
 
 
 def missing_source(backport: Backport, stderr: str) -> BuildError | None:

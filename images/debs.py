@@ -27,6 +27,11 @@ KEYRINGS = "etc/apt/keyrings"
 _DKMS = re.compile(r" \./usr/src/[^/]+/dkms\.conf$", re.MULTILINE)
 
 
+def uri_here(wanted: Repository) -> str:
+    """A repository's address while the image is built: of file:, dpkg in the image's tree could not read the files."""
+    return re.sub("^file:", "copy:", wanted.uri)
+
+
 @dataclass(frozen=True)
 class Deb:
     """What a .deb says of itself; dkms: whether it brings the source of a kernel module."""
@@ -97,7 +102,7 @@ class Request:
         for wanted in self.debs.repositories:
             key = scratch / Path(self._key_file(wanted)).name
             write_file(key, self.keys[wanted.key])
-            yield wanted, Source(wanted.uri, (wanted.suite,), wanted.components, signed_by=str(key))
+            yield wanted, Source(uri_here(wanted), (wanted.suite,), wanted.components, signed_by=str(key))
 
     def _key_file(self, wanted: Repository) -> str:
         return f"{KEYRINGS}/{openpgp.file_name(wanted.fingerprint, self.keys[wanted.key])}"

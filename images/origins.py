@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from config.debian import Repository
+from images.debs import uri_here
 from images.pool import Pool
 
 _PACKAGE = re.compile(r"^(\S+):\n", re.MULTILINE)
@@ -22,13 +23,13 @@ def origins(
     Debian's archive is told by the suite, archives of others with their address, too.
     """
     ours = {pool.uri: pool.origins for pool in pools}
-    foreign = {archive.uri for archive in archives}
+    foreign = {uri_here(archive): archive.uri for archive in archives}
     _, *parts = _PACKAGE.split(policy)
     found = {}
     for package, table in zip(parts[::2], parts[1::2], strict=True):
         indexes = dict(_VERSION.findall(table)).get(packages.get(package, ""), "")
         for uri, suite in _PLACE.findall(indexes)[:1]:
-            elsewhere = f"{uri} {suite}" if uri in foreign else suite
+            elsewhere = f"{foreign[uri]} {suite}" if uri in foreign else suite
             found[package] = ours[uri][package] if uri in ours else elsewhere
     return found
 

@@ -9,7 +9,7 @@ import pytest
 from config.door import Output
 from config.model import Backport, Debian
 from images import backport
-from images.backport import Request, fetch_argv, missing_source, rebuild_argv, take_argv
+from images.backport import Request, failed_rebuild, fetch_argv, missing_source, rebuild_argv, take_argv
 from images.sources import Mirror
 
 MIRROR = Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
@@ -23,6 +23,18 @@ E: Failed to fetch http://mirror.example/debian/pool/main/d/drbd-utils/drbd-util
 E: Failed to fetch some archives.
 """  # noqa: E501
 """From apt-get source, of a mirror that has the index and not the files."""
+
+
+FAILED = """\
+   debian/rules override_dh_auto_test
+make[1]: *** [debian/rules:5: override_dh_auto_test] Error 3
+make[1]: Leaving directory '/build/tree'
+make: *** [debian/rules:3: binary] Error 2
+dpkg-buildpackage: error: debian/rules binary subprocess returned exit status 2
+E: setup failed: E: command failed: chroot "$1" sh /backport-script drbd-utils trixie '~xenpair13+1' yes >&2
+E: mmdebstrap failed to run
+"""
+"""From dpkg-buildpackage and mmdebstrap."""
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +124,12 @@ def test_a_source_that_the_mirror_lacks_is_named_and_so_is_what_helps() -> None:
     assert absent is not None
     assert "sid has no such source package" in absent.message
     assert missing_source(DRBD, "E: something else\n") is None
+
+
+def test_a_package_that_does_not_build_is_named_with_its_last_words() -> None:
+    error = failed_rebuild(request(), FAILED)
+    assert error is not None
+    assert error.message.startswith("drbd-utils of sid cannot be rebuilt for trixie:\n")
+    assert error.message.endswith("make: *** [debian/rules:3: binary] Error 2")
+    assert "tests: false" in error.hint
+    assert failed_rebuild(request(), LOST) is None

@@ -87,7 +87,7 @@ def test_a_signed_repository_verifies(place: Path, tool: Path, signer: Signer, t
     request = repository(make_repository(place / "good", [tool], signer), signer)
     request.verify(tmp_path)
     (line,) = request.lines(tmp_path)
-    assert line == f"deb [signed-by={tmp_path}/{signer.fingerprint}.asc] file:{place}/good trixie main"
+    assert line == f"deb [signed-by={tmp_path}/{signer.fingerprint}.asc] copy:{place}/good trixie main"
 
 
 def test_an_unsigned_repository_is_refused(place: Path, tool: Path, signer: Signer, tmp_path: Path) -> None:
