@@ -11,7 +11,7 @@ from config.guest import is_carried
 from config.loader import load
 from config.upgrade import NodePlan
 from firstboot.brief import Brief, FencingBrief
-from firstboot.errors import NodeError
+from firstboot.errors import NodeError, UpgradeError
 from firstboot.node import ThisNode, this_node
 from firstboot.places import Places
 from firstboot.plan import upgrade as plan
@@ -38,11 +38,13 @@ class Prospect:
 def prospect(places: Places, offered: Path | None, config: Path | None) -> Prospect:
     """Look, and change nothing. offered, config: None where it stays.
 
-    Raises ConfigError for a config that is none, UpgradeError for a package that is none.
+    Raises ConfigError for a config that is none, UpgradeError for a package that is none, or before first boot is done.
     """
+    if not places.formed.exists():
+        raise UpgradeError("this node is no member of a formed pair yet", hint="`xenpair status` shows how far it is")
     old = this_node(places)
-    text = (config or places.config).read_bytes()
     cluster = load(config).cluster if config else old.cluster
+    text = (config or places.config).read_bytes()
     differences = changes(old.cluster, cluster)
     refused = [str(change) for change in differences if change.effect == "refused"]
     installed = package.installed()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from config.findings import ConfigError
 from config.model import Cluster
 from config.upgrade import Outcome
 from firstboot.errors import GuestError, UpgradeError
@@ -304,6 +305,17 @@ def test_a_new_guest_is_made_by_the_node_that_it_is_at_home_on(rig: Rig, monkeyp
     rig.upgrade("guests: []", both)
     assert rig.done == ["make a"]
     assert "name: a" in text(rig, "etc/xenpair/cluster.yaml")
+
+
+def test_a_node_that_first_boot_is_not_done_with_has_nothing_to_upgrade(rig: Rig) -> None:
+    rig.places.formed.unlink()
+    with pytest.raises(UpgradeError, match="no member of a formed pair yet"):
+        rig.look(version="2")
+
+
+def test_a_config_that_is_not_there_is_refused(rig: Rig) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        prospect.prospect(rig.places, None, rig.directory / "none.yaml")
 
 
 def test_a_record_that_is_none_is_refused(rig: Rig) -> None:
