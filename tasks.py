@@ -39,6 +39,7 @@ def plan_capacity(context: Context, config: str = str(CONFIG), json: bool = Fals
         "formats": "comma-separated: qcow2, raw, iso, netboot, preseed (for Debian's own installer)",
         "builder": "local, docker (docker:bookworm, docker:trixie), or auto: local if it can be done here, else docker",
         "gpg_key": "sign the sums with this key of gpg's, too: SHA256SUMS.asc",
+        "release": "compress hard, for what is published: takes longer than all the rest",
         "check_reproducible": "build once more with nothing from the cache, and fail where a file differs",
     }
 )
@@ -51,6 +52,7 @@ def build_image(
     *,
     builder: str = "auto",
     gpg_key: str = "",
+    release: bool = False,
     check_reproducible: bool = False,
 ) -> int:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
@@ -67,15 +69,16 @@ def build_image(
             "build-image",
             "--formats",
             ",".join(wanted),
+            *(["--release"] if release else []),
             *(["--check-reproducible"] if check_reproducible else []),
         ]
         site = container.Site.of(loaded, Path(out), CACHE)
         return container.build_in_container(
             engine, loaded, words, site, suite=wish.suite, gpg_key=gpg_key, progress=progress
         )
-    build.build_image(loaded, Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key)
+    build.build_image(loaded, Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key, release=release)
     if check_reproducible:
-        reproduction.check_reproducible(loaded, Path(out), wanted, cache=CACHE, progress=progress)
+        reproduction.check_reproducible(loaded, Path(out), wanted, cache=CACHE, progress=progress, release=release)
     return 0
 
 
@@ -289,13 +292,35 @@ def upgrade(
     rollout.upgrade(offer(loaded, Path(out)), nodes, None if yes else usb.ask_on_terminal, Progress())
 
 
-@task(help={"only": "comma-separated: build, lab, install, guests, volumes, serve"})
+@task(
+    help={
+        "only": "comma-separated: build, lab, install, guests, volumes, serve",
+        "peers": "instead: the same image by us and by other builders, into docs/benchmark.md",
+        "names": "comma-separated: these of the peers; all that are installed if not given",
+        "runs": "rounds of a comparison with peers",
+        "install_peers": "get those that are not installed, as root",
+    }
+)
 @speaks
-def bench(context: Context, only: str = "build,lab,install,guests,volumes,serve") -> None:  # noqa: ARG001
-    """Measure against the physical floor, as ratios in one run."""
-    from bench.report import measure
+def bench(
+    context: Context,  # noqa: ARG001
+    only: str = "build,lab,install,guests,volumes,serve",
+    *,
+    peers: bool = False,
+    names: str = "",
+    runs: int = 5,
+    install_peers: bool = False,
+) -> None:
+    """Measure against the physical floor, or against other builders, as ratios in one run."""
+    from bench.peers import install
+    from bench.report import compare, measure
 
-    measure(CONFIG, CACHE, OUT, only.split(","))
+    if install_peers:
+        install()
+    if peers:
+        compare(CONFIG, CACHE, PROJECT / "docs", runs, names)
+    elif not install_peers:
+        measure(CONFIG, CACHE, OUT, only.split(","))
 
 
 @task(

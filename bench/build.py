@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bench.floor import mmdebstrap_argv
 from bench.rows import Row
 from config.debian_files import on_this_host
 from config.door import run
@@ -19,7 +20,7 @@ from images.cache import Cache
 from images.disklayer import Format
 from images.namespace import isolated, remove_tree
 from images.progress import Progress
-from images.rootfs import Request, mmdebstrap_argv
+from images.rootfs import Request
 from images.supply import supplied
 
 COLD_LIMIT = 1.5

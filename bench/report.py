@@ -8,11 +8,15 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.build import measure_builds
+from bench.contest import run_contest
 from bench.forming import measure_forming
 from bench.guests import measure_guests
 from bench.installing import measure_installing
+from bench.peers import DEBIAN_PACKAGES
 from bench.rows import Row, table
 from bench.serve import measure_serving
+from bench.standings import publish, standings
+from bench.standings import table as contest_table
 from bench.volumes import measure_volumes
 from config.errors import XenpairError
 from images.progress import Progress
@@ -20,6 +24,17 @@ from images.progress import Progress
 
 class BenchError(XenpairError):
     """There is no such measurement."""
+
+
+def compare(config: Path, cache: Path, docs: Path, runs: int, peers: str) -> None:
+    """Build with everybody in turn, print the table, and put it with its plots into docs. Raises MirrorError."""
+    known = tuple(DEBIAN_PACKAGES)
+    names = peers.split(",") if peers else known
+    if wrong := sorted(set(names) - set(known)):
+        raise BenchError(f"there is no peer {', '.join(wrong)}", hint=f"there are {', '.join(known)}")
+    found = standings(run_contest(config, cache, runs, names, Progress()))
+    Console().print(contest_table(found))
+    publish(found, docs / "benchmark.md", docs / "benchmark.png")
 
 
 def measure(config: Path, cache: Path, out: Path, only: Sequence[str]) -> None:

@@ -54,6 +54,7 @@ class _Build:
     store: Cache
     inputs: Inputs
     key: SigningKey
+    release: bool
     progress: Progress
 
     @property
@@ -68,15 +69,22 @@ class _Build:
 
 
 def build_image(
-    loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: Path, progress: Progress, gpg_key: str = ""
+    loaded: Loaded,
+    out: Path,
+    formats: Sequence[Format],
+    *,
+    cache: Path,
+    progress: Progress,
+    gpg_key: str = "",
+    release: bool = False,
 ) -> Artifacts:
     """Build what is not there yet, and publish it in out: image, package, manifest.json, SHA256SUMS and seed.img.
 
     What other formats out holds of the same image stays, and stays in step. The sums and an installation's index are
     signed with the key beside the config's secrets, and the sums with gpg's gpg_key as well, where one is named. cache
-    keeps the layers, and may be shared by builds that run at the same time. Whatever stops a build, no half file stands
-    under a final name, and the next build clears away what it left. Raises BuildError, and ConfigError where a file
-    that the config names is not there.
+    keeps the layers, and may be shared by builds that run at the same time. release: compress hard, which takes longer
+    than all the rest. Whatever stops a build, no half file stands under a final name, and the next build clears away
+    what it left. Raises BuildError, and ConfigError where a file that the config names is not there.
     """
     store, own = Cache(cache), loaded.source.parent / "secrets"
     preflight.check_tools(formats)
@@ -92,7 +100,7 @@ def build_image(
         found = lock.read(lock.path_of(loaded.source))
         own_secrets = secrets.ensure(loaded.cluster, own)
         inputs = Inputs.of(on_this_host(loaded), found)
-        build = _Build(loaded, out, store, inputs, signing.ensure(own), progress)
+        build = _Build(loaded, out, store, inputs, signing.ensure(own), release, progress)
         standing = _standing(build)
         # Debian's own installer puts together a system of its own, and needs no disk of ours.
         wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)
@@ -128,8 +136,9 @@ def _clear_leftovers(store: Cache, out: Path, progress: Progress) -> None:
 def _standing(build: _Build) -> Manifest | None:
     """The manifest in out, if it tells of this very image, and its files are there with their sizes."""
     found = manifest.read(build.out)
-    stands = found is not None and found.key == build.inputs.key and manifest.stands(found, build.out)
-    return found if stands else None
+    if found is None or (found.key, found.release) != (build.inputs.key, build.release):
+        return None
+    return found if manifest.stands(found, build.out) else None
 
 
 def _formats(found: Manifest) -> set[Format]:
@@ -153,7 +162,7 @@ def _make_disk(build: _Build, formats: Sequence[Format]) -> Manifest:
     preflight.check_namespaces()
     preflight.check_space(_space_needed(build, formats))
     package = firstboot_package(build.inputs.package, build.store)
-    order = Order(build.inputs, build.loaded.cluster.config_hash(), build.base, package, formats)
+    order = Order(build.inputs, build.loaded.cluster.config_hash(), build.base, package, formats, build.release)
     return make_artifacts(order, build.partial, build.store, build.progress)
 
 

@@ -106,6 +106,7 @@ def esp_copy_argv(image: Path, source: Path, name: str) -> list[str]:
     return ["mcopy", "-Q", "-i", f"{image}@@{ESP.start}", str(source), f"::{name}"]
 
 
-def qcow2_argv(raw: Path, qcow2: Path) -> list[str]:
+def qcow2_argv(raw: Path, qcow2: Path, *, compress: bool) -> list[str]:
     """qemu-img; without out-of-order writes (-W), which place the clusters by chance."""
-    return ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-m", "8", str(raw), str(qcow2)]
+    packed = ["-c", "-o", "compression_type=zstd"] if compress else []
+    return ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *packed, "-m", "8", str(raw), str(qcow2)]

@@ -82,6 +82,8 @@ class Order:
     base: Rootfs
     deb: Path
     formats: Sequence[Format]
+    release: bool
+    """Whether to compress hard: for what is published, not for what is tried."""
 
     @property
     def identity(self) -> disk.Identity:
@@ -153,7 +155,7 @@ def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
         try:
             if "qcow2" in formats:
                 qcow2 = partial / f"{NAME}.qcow2"
-                run(disk.qcow2_argv(raw, qcow2), timeout=_TIMEOUT)
+                run(disk.qcow2_argv(raw, qcow2, compress=order.release), timeout=_TIMEOUT)
                 artifacts[qcow2.name] = manifest.measure(qcow2)
             if {"iso", "netboot"} & set(formats):
                 artifacts |= _pack_payload(order, raw, partial)
@@ -171,7 +173,9 @@ def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
 def _pack_payload(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
     directory = partial / PAYLOAD
     directory.mkdir(parents=True)
-    payload.pack(raw, directory, key=order.inputs.key, root_uuid=order.identity.root, root_start=disk.ROOT.start)
+    level = payload.RELEASE_LEVEL if order.release else payload.LEVEL
+    key, root_uuid = order.inputs.key, order.identity.root
+    payload.pack(raw, directory, key=key, root_uuid=root_uuid, root_start=disk.ROOT.start, level=level)
     return {f"{PAYLOAD}/{name}": manifest.measure(directory / name) for name in (INDEX, IMAGE)}
 
 
@@ -200,6 +204,7 @@ def _manifest(order: Order, result: Result, artifacts: dict[str, Artifact]) -> M
     return Manifest(
         suite=order.inputs.rootfs.debian.suite,
         key=order.inputs.key,
+        release=order.release,
         config_hash=order.config_hash,
         root_uuid=order.identity.root,
         kernel=result.kernel,

@@ -18,15 +18,30 @@ from images.sources import proxy_environment
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+TAR = "rootfs.tar"
+STATUS = "status"
+"""What a layer of a root file system holds: the tree, and a copy of dpkg's record."""
+
+
 @dataclass(frozen=True)
 class RootfsJob:
-    """Make a tree with mmdebstrap, put files over it, settle it, pack it. date: see images.tree."""
+    """Install packages into a tree, put files over it, settle it, pack it into layer. date: see images.tree.
+
+    base: the tar of a tree to begin with, or empty; room: a directory for decompressed packages; wanted: those that
+    were asked for by name; modules: argv that builds kernel modules in the tree, which is added to it, or nothing; and
+    the configuration of the apt that this uses.
+    """
 
     tree: str
-    tar: str
-    mmdebstrap: tuple[str, ...]
+    base: str
+    layer: str
+    room: str
+    debs: tuple[str, ...]
+    wanted: tuple[str, ...]
     files: str
     date: int
+    modules: tuple[str, ...]
+    apt_conf: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from images.archive import Archive
 from images.cache import Cache
 from images.lock import Lock
 from images.progress import Progress
-from images.rootfs import Request, source_lines, wanted_packages
+from images.rootfs import Request, wanted_packages
+from images.selection import source_lines
 from images.supply import FOR_MODULES, supplied
 
 
@@ -29,7 +30,7 @@ def write_lock(loaded: Loaded, *, cache: Cache, update: bool, progress: Progress
         supply = supplied(request.debs, request.backports, scratch, cache, progress)
         with progress.stage("asking the mirror for packages"):
             offer = sources.survey(request.mirror, debian.suite, scratch)
-            archive = Archive(request.mirror, debian.suite, source_lines(offer, supply), scratch)
+            archive = Archive(request.mirror, source_lines(offer, supply), scratch)
             if old:
                 lock.check_available(old, archive)
             include, modules = supply.divide((*wanted_packages(debian), *offer.firmware))

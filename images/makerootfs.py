@@ -1,28 +1,137 @@
-"""Inside the namespace: the first layer's tree, made by mmdebstrap, settled and packed."""
+"""Inside the namespace: the first layer's tree, installed, settled and packed."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config.door import run
-from images.jobs import Result, RootfsJob
-from images.packages import DISABLED_UNITS, ENABLED_UNITS, MASKED_UNITS
+from images.dependencies import closure
+from images.jobs import STATUS, TAR, Result, RootfsJob
+from images.packages import DEBCONF, DISABLED_UNITS, DPKG_OPTIONS, ENABLED_UNITS, MASKED_UNITS
 from images.sources import proxy_environment
-from images.tree import Tree
+from images.tree import SHIMS, Tree
+from images.unpack import ROOM, Packages
+
+_DPKG = "var/lib/dpkg"
+_DATABASE = {"status": "", "available": "", "arch": "amd64\n"}
+_SHIMS = {
+    # Nothing is started in the tree.
+    "start-stop-daemon": "",
+    # Done beside dpkg.
+    "depmod": "",
+    # First boot makes the one host key that there is.
+    "ssh-keygen": "",
+}
+"""Program -> what its stand-in does."""
+_POLICY = "usr/sbin/policy-rc.d"
+"""invoke-rc.d(8) and deb-systemd-invoke(1p) ask it; 101 forbids."""
+_TREE_SIZE = 3 << 29
+"""Bytes, with the initramfs while it is put together."""
 
 
 def make_rootfs(job: RootfsJob) -> Result:
-    """mmdebstrap into a tree; the initramfs made once, when all that it carries is there; then a tar."""
-    tree = Tree(Path(job.tree), job.date)
-    # INITRD=No keeps the kernel package from making an initramfs that would be made again (initramfs-tools(7)).
-    run(job.mmdebstrap, timeout=3600, env={**tree.environment, "INITRD": "No", **proxy_environment()})
-    tree.lay_over(Path(job.files))
-    with tree.mounted():
-        _settle_units(tree)
-        tree.run("update-initramfs", "-c", "-k", tree.kernel())
+    """The packages unpacked and configured; the initramfs made once, beside that; then a tar."""
+    tree, room, layer = Tree(Path(job.tree), job.date), Path(job.room), Path(job.layer)
+    tree.path.mkdir()
+    room.mkdir()
+    tree.keep_in_memory(_TREE_SIZE)
+    with Packages(map(Path, job.debs), room) as packages:
+        if job.base:
+            tree.unpack(Path(job.base))
+        else:
+            packages.extract_essential(tree.path)
+            _begin(tree)
+        with _standing_in(tree), tree.mounted(), tree.has_at(ROOM, room):
+            if not job.base:
+                packages.unpack(packages.essential, tree)
+                tree.dpkg("--configure", "--pending")
+                (tree.path / "mnt/debconf").write_text(DEBCONF)
+                tree.run("debconf-set-selections", "/mnt/debconf")
+            packages.unpack(packages.others, tree)
+            _configure(tree, packages, job)
+            _mark_automatic(tree, [package.name for package in packages.others if package.name not in job.wanted])
+            _build_modules(tree, job)
+            _settle_units(tree)
     tree.clean()
-    run(_tar_argv(tree, Path(job.tar)), timeout=1800)
+    run(_tar_argv(tree, layer / TAR), timeout=1800)
+    shutil.copyfile(tree.path / _DPKG / "status", layer / STATUS)
     return tree.result()
+
+
+def _begin(tree: Tree) -> None:
+    """What dpkg wants to find."""
+    for name, text in _DATABASE.items():
+        (tree.path / _DPKG / name).write_text(text)
+    (tree.path / "etc/dpkg/dpkg.cfg.d/xenpair").write_text("".join(f"{line}\n" for line in DPKG_OPTIONS))
+
+
+@contextlib.contextmanager
+def _standing_in(tree: Tree) -> Iterator[None]:
+    """With what keeps packages from starting anything, and from doing what is done here."""
+    (tree.path / SHIMS).mkdir(parents=True)
+    for name, text in _SHIMS.items():
+        _write_program(tree.path / SHIMS / name, text)
+    _write_program(tree.path / _POLICY, "exit 101")
+    yield
+    (tree.path / _POLICY).unlink()
+
+
+def _write_program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def _configure(tree: Tree, packages: Packages, job: RootfsJob) -> None:
+    """dpkg has one core; beside it the other one indexes the modules and makes the initramfs.
+
+    So all that the initramfs is made of is configured first, and our files for it are laid over that. Packages that
+    have no say in it, added to a tree that has one, leave it as it is; and modules that are still to be built, it waits
+    for.
+    """
+    others = {package.name for package in packages.others}
+    for_initramfs = _initramfs_packages(tree) & {*others, *(package.name for package in packages.essential)}
+    if for_initramfs:
+        needed = closure(for_initramfs, [*packages.essential, *packages.others])
+        with ThreadPoolExecutor(1) as beside:
+            indexed = beside.submit(tree.run, "depmod", tree.kernel())
+            tree.dpkg("--configure", *sorted(needed & others))
+            tree.lay_over(Path(job.files))
+            made = None if job.modules else beside.submit(_make_initramfs, tree)
+            tree.dpkg("--configure", "--pending")
+            indexed.result()
+            if made:
+                made.result()
+    else:
+        tree.dpkg("--configure", "--pending")
+
+
+def _make_initramfs(tree: Tree) -> None:
+    tree.run("update-initramfs", "-c", "-k", tree.kernel())
+
+
+def _build_modules(tree: Tree, job: RootfsJob) -> None:
+    if job.modules:
+        environment = {**tree.environment, "INITRD": "No", "APT_CONFIG": job.apt_conf, **proxy_environment()}
+        run(job.modules, timeout=3600, env=environment)
+        _make_initramfs(tree)
+
+
+def _initramfs_packages(tree: Tree) -> set[str]:
+    """Those that have a say in the initramfs."""
+    lists = (tree.path / _DPKG / "info").glob("*.list")
+    return {path.stem.partition(":")[0] for path in lists if "/usr/share/initramfs-tools/" in path.read_text()}
+
+
+def _mark_automatic(tree: Tree, names: Sequence[str]) -> None:
+    """Tell the node's apt which packages came as dependencies of others."""
+    architecture = "Architecture: amd64\nAuto-Installed: 1\n\n"
+    text = "".join(f"Package: {name}\n{architecture}" for name in sorted(names))
+    with (tree.path / "var/lib/apt/extended_states").open("a") as f:
+        f.write(text)
 
 
 def _settle_units(tree: Tree) -> None:

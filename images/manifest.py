@@ -40,6 +40,8 @@ class Manifest(BaseModel):
     suite: str
     key: str
     """Content key of everything that went into the disk."""
+    release: bool = False
+    """Whether the artifacts are compressed hard."""
     config_hash: str
     """Hash of the config that the seed medium holds."""
     root_uuid: str

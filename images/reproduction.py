@@ -26,7 +26,7 @@ _SHOWN = 60
 
 
 def check_reproducible(
-    loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: Path, progress: Progress
+    loaded: Loaded, out: Path, formats: Sequence[Format], *, cache: Path, progress: Progress, release: bool = False
 ) -> None:
     """Build what build_image has made in out once more, with a cache of its own, and compare every file of both.
 
@@ -35,7 +35,7 @@ def check_reproducible(
     with Cache(cache).scratch() as scratch:
         progress.note("building the same once more, with nothing from the cache")
         again = scratch / "out"
-        build_image(loaded, again, formats, cache=scratch / "cache", progress=progress)
+        build_image(loaded, again, formats, cache=scratch / "cache", progress=progress, release=release)
         with progress.stage("comparing"):
             sums = _sums(again)
             different = [*_told_differently(out, again), *_differences(sums, out, again, scratch)]

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from config.door import run, write_file
+from config.door import write_file
 from config.model import Debian
-from images import backport, debs, origins, packages, sources
-from images.archive import Archive
+from images import backport, debs, packages, sources
 from images.cache import Cache, content_key
 from images.files import File, code, fingerprints, read_tree, write_tree
-from images.jobs import REPOSITORY, RootfsJob, run_inside
-from images.lock import Lock, check_available, check_covers
+from images.jobs import REPOSITORY, STATUS, TAR, RootfsJob, run_inside
+from images.lock import Lock, check_covers
+from images.modules import SCRIPT, Modules
 from images.progress import Progress
-from images.supply import DKMS, Supply, supplied
+from images.selection import Question, select
+from images.supply import DKMS, supplied
 
 TEMPLATES = REPOSITORY / "templates"
 _LVM_CONF = "etc/lvm/lvm.conf"
-_DKMS_SCRIPT = TEMPLATES / "build" / "dkms"
+_CHOICE = ("archive.py", "lock.py", "origins.py", "selection.py", "sources.py", "supply.py")
 _CODE = (
-    *("archive.py", "inside.py", "lock.py", "makerootfs.py", "origins.py", "packages.py", "rootfs.py", "sources.py"),
-    *("supply.py", "tree.py"),
+    *("debfile.py", "dependencies.py", "inside.py", "makerootfs.py", "modules.py", "packages.py", "rootfs.py"),
+    *("tree.py", "unpack.py"),
 )
 _TIMEOUT = 3600.0
-_POLICY, _MODULES = "policy", "modules"
-"""Files that hooks write: `apt-cache policy` of what is installed; `NAME/VERSION PACKAGE VERSION` of each module."""
-_WITH_APT = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"'
-_ASK_POLICY = """apt-cache policy $(dpkg-query --admindir="$1/var/lib/dpkg" --show --showformat='${Package} ')"""
 
 
 @dataclass(frozen=True)
 class Rootfs:
-    """The finished layer: its tar, and what the mirror said while it was made."""
+    """The finished layer: its tar, dpkg's record of it, and what the mirror said while it was made."""
 
     tar: Path
+    status: str
     kernel: str
     sources: tuple[sources.Source, ...]
     warnings: tuple[str, ...]
@@ -73,7 +70,8 @@ class Request:
     """What is asked for, and the content key of all of it.
 
     What the mirror holds today is no part of the key, and the lock is: without one, a finished layer stays good until
-    one of its inputs changes, or the cache is cleared.
+    one of its inputs changes, or the cache is cleared. The packages that a config adds are installed upon the layer
+    that every image has (base), unless kernel modules are built of them.
     """
 
     debian: Debian
@@ -82,6 +80,9 @@ class Request:
     debs: debs.Request
     files: Mapping[str, File]
     lock: Lock | None
+    base: Request | None
+    packages_key: str
+    """Of the selection of packages."""
     key: str
 
     @classmethod
@@ -91,24 +92,33 @@ class Request:
         """
         if lock:
             check_covers(lock, debian.suite, wanted_packages(debian))
+        if debian.packages and not any(name.endswith(DKMS) for name in debian.packages):
+            base = cls.of(debian.model_copy(update={"packages": ()}), lock)
+            key = content_key({"base": base.key, "packages": sorted(debian.packages)})
+            return replace(base, debian=debian, base=base, packages_key=key, key=key)
         wanted_debs = debs.Request.of(debian.debs)
         mirror, files = sources.origin(debian), {**carried_by_initramfs(), **wanted_debs.key_files()}
         backports = tuple(backport.Request.of(wanted, debian, mirror) for wanted in debian.backports)
-        inputs = {
+        chosen = {
             "suite": debian.suite,
             "mirror": asdict(mirror),
             "packages": wanted_packages(debian),
             "backports": [request.key for request in backports],
-            "debs": [wanted_debs.key, _DKMS_SCRIPT.read_text()],
+            "debs": wanted_debs.key,
             "firmware": packages.FIRMWARE,
+            "lock": lock.model_dump() if lock else None,
+            "code": code(_CHOICE),
+        }
+        packages_key = content_key(chosen)
+        made = {
+            "chosen": packages_key,
             "debconf": packages.DEBCONF,
             "dpkg": packages.DPKG_OPTIONS,
+            "dkms": SCRIPT.read_text(),
             "files": fingerprints(files),
-            "lock": lock.model_dump() if lock else None,
             "code": code(_CODE),
-            "mmdebstrap": run(["mmdebstrap", "--version"]).stdout.strip(),
         }
-        return cls(debian, mirror, backports, wanted_debs, files, lock, content_key(inputs))
+        return cls(debian, mirror, backports, wanted_debs, files, lock, None, packages_key, content_key(made))
 
 
 def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
@@ -117,86 +127,62 @@ def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
     waiting = "another build is making the same root file system; waiting for it"
     with cache.lock("rootfs", request.key, waiting=lambda: progress.note(waiting)):
         if not layer.is_dir():
+            base = rootfs_layer(request.base, cache, progress) if request.base else None
             with cache.scratch() as scratch:
-                _make(request, scratch, cache, progress)
+                _make(request, base, scratch, cache, progress)
                 cache.publish(scratch / "layer", "rootfs", request.key)
     return _load(layer)
 
 
-def _make(request: Request, scratch: Path, cache: Cache, progress: Progress) -> None:
-    supply = supplied(request.debs, request.backports, scratch, cache, progress)
-    with progress.stage("asking the mirror"):
-        offer = sources.survey(request.mirror, request.debian.suite, scratch)
-        if request.lock:
-            offer = request.lock.bound(offer)
-            lines = source_lines(offer, supply)
-            check_available(request.lock, Archive(request.mirror, request.debian.suite, lines, scratch))
+def question(request: Request, base: Rootfs | None, cache: Cache, progress: Progress) -> Question:
+    """Which packages the layer is made of, or which it adds to its base."""
+    debian = request.debian
+    return Question(
+        key=request.packages_key,
+        suite=debian.suite,
+        mirror=request.mirror,
+        names=sorted(debian.packages) if base else wanted_packages(debian),
+        lock=request.lock,
+        repositories=debian.debs.repositories,
+        supply=lambda scratch: supplied(request.debs, request.backports, scratch, cache, progress),
+        status=base.status if base else "",
+    )
+
+
+def _make(request: Request, base: Rootfs | None, scratch: Path, cache: Cache, progress: Progress) -> None:
+    asked = question(request, base, cache, progress)
+    chosen = select(asked, cache, progress)
     layer, overlay = scratch / "layer", scratch / "files"
     layer.mkdir()
     write_tree(request.files, overlay)
     job = RootfsJob(
         tree=str(scratch / "tree"),
-        tar=str(layer / "rootfs.tar"),
-        mmdebstrap=tuple(mmdebstrap_argv(request, offer, supply, scratch, scratch / "tree")),
+        base=str(base.tar) if base else "",
+        layer=str(layer),
+        room=str(scratch / "debs"),
+        debs=tuple(map(str, chosen.paths(cache))),
+        wanted=chosen.wanted,
         files=str(overlay),
-        date=offer.date,
+        date=chosen.offer.date,
+        modules=(),
+        apt_conf="",
     )
-    with progress.stage("installing Debian into the root file system"):
+    modules = Modules.of(asked, chosen, scratch) if chosen.modules else None
+    if modules:
+        keep = DKMS in request.debian.packages
+        job = replace(job, modules=modules.argv(scratch / "tree", keep=keep), apt_conf=str(modules.archive.conf))
+    with progress.stage("adding packages" if base else "installing Debian into the root file system"):
         result = run_inside(job, timeout=_TIMEOUT)
-    modules = _modules(scratch)
-    installed = {**{package: version for _, package, version in modules}, **result.packages}
-    told = origins.origins((scratch / _POLICY).read_text(), installed, request.debian.debs.repositories, supply.pools)
+    told = {**(base.origins if base else {}), **chosen.origins, **(modules.origins(result.packages) if modules else {})}
     facts = {
         "kernel": result.kernel,
-        "sources": [asdict(source) for source in (*offer.sources, *request.debs.kept())],
-        "warnings": [*offer.warnings, *origins.unused(supply.pools, result.packages)],
-        "date": offer.date,
+        "sources": [asdict(source) for source in (*chosen.offer.sources, *request.debs.kept())],
+        "warnings": [*chosen.offer.warnings, *chosen.warnings],
+        "date": chosen.offer.date,
         "origins": {name: origin for name, origin in told.items() if name in result.packages},
-        "modules": {module: f"{package} {version}, {told[package]}" for module, package, version in modules},
+        "modules": modules.built() if modules else dict(base.modules) if base else {},
     }
     write_file(layer / "layer.json", json.dumps(facts, indent=1))
-
-
-def _modules(scratch: Path) -> list[list[str]]:
-    report = scratch / _MODULES
-    return [line.split() for line in report.read_text().splitlines()] if report.is_file() else []
-
-
-def source_lines(offer: sources.Offer, supply: Supply) -> list[str]:
-    """Where apt takes packages from, as sources.list(5) has it."""
-    return [*(line for source in offer.sources for line in source.one_line()), *supply.lines]
-
-
-def mmdebstrap_argv(request: Request, offer: sources.Offer, supply: Supply, scratch: Path, target: Path) -> list[str]:
-    """mmdebstrap(1) for the packages of the image; its input files, and what it tells of them, are in scratch."""
-    answers, preferences = scratch / "debconf", scratch / "preferences"
-    answers.write_text(packages.DEBCONF)
-    preferences.write_text(request.lock.preferences(others=-1) if request.lock else "")
-    include, modules = supply.divide((*wanted_packages(request.debian), *offer.firmware))
-    reports, keep = [scratch / _MODULES, scratch / _POLICY], DKMS in request.debian.packages
-    return [
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=apt",
-        "--architectures=amd64",
-        f"--keyring={sources.KEYRING}",
-        f"--include={','.join(include)}",
-        *(f"--aptopt={option}" for option in sources.apt_options(request.mirror)),
-        f'--aptopt=Dir::Etc::Preferences "{preferences}";',
-        *(f"--dpkgopt={option}" for option in packages.DPKG_OPTIONS),
-        f"--essential-hook=upload {shlex.quote(str(answers))} /tmp/debconf",
-        '--essential-hook=chroot "$1" debconf-set-selections /tmp/debconf',
-        f"--customize-hook={_WITH_APT} {_ASK_POLICY} >{shlex.quote(str(scratch / _POLICY))}",
-        *([_dkms_hook(modules, reports, keep=keep)] if modules else []),
-        request.debian.suite,
-        str(target),
-        *source_lines(offer, supply),
-    ]
-
-
-def _dkms_hook(modules: Sequence[str], reports: Sequence[Path], *, keep: bool) -> str:
-    words = shlex.join([*map(str, reports), "yes" if keep else "no", *modules])
-    return f'--customize-hook={_WITH_APT} sh {shlex.quote(str(_DKMS_SCRIPT))} "$1" {words} >&2'
 
 
 def _load(layer: Path) -> Rootfs:
@@ -206,7 +192,8 @@ def _load(layer: Path) -> Rootfs:
         for source in facts["sources"]
     )
     return Rootfs(
-        tar=layer / "rootfs.tar",
+        tar=layer / TAR,
+        status=(layer / STATUS).read_text(),
         kernel=facts["kernel"],
         sources=offered,
         warnings=tuple(facts["warnings"]),

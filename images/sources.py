@@ -26,7 +26,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 _APT_LISTS = Path("/var/lib/apt/lists")
 _PRINTED_RELEASE = r"^'([a-z+]*(?:http|ftp)s?://\S+)/dists/(\S+)/(?:In)?Release' (\S+)"
-_APT_HELPER = "/usr/lib/apt/apt-helper"
+APT_HELPER = "/usr/lib/apt/apt-helper"
 _CARRIED = re.compile(
     r"Acquire::((http|https|ftp|socks|tor)(::\S+)?|Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) \".+\";"
 )
@@ -212,7 +212,7 @@ def fetch(uri: str, target: Path, *, timeout: float = 90) -> bytes:
     """
     options = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "APT::Sandbox::User=root"]
     try:
-        run([_APT_HELPER, *options, "download-file", uri, target], timeout=timeout, env=proxy_environment())
+        run([APT_HELPER, *options, "download-file", uri, target], timeout=timeout, env=proxy_environment())
     except CommandError as e:
         reason = [line for line in e.stderr.splitlines() if line.startswith("E:")][:1] or [e.message]
         raise MirrorError(

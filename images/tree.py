@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from config.door import Output, run
+from config.door import SYSTEM_PATH, Output, run
 from images.errors import BuildError
 from images.jobs import Result
 from images.manifest import parse_dpkg_status
 
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "LC_ALL": "C.UTF-8"}
+SHIMS = "mnt/shims"
+"""Programs that stand in for others while dpkg runs."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
@@ -32,6 +35,7 @@ _LEFTOVERS = (
     "etc/*-",
     "mnt/*",
     "root/.*history",
+    "run/*",
     "tmp/*",
     "var/cache/apt/*.bin",
     "var/cache/apt/archives/*",
@@ -78,9 +82,38 @@ class Tree:
             run(["umount", "--recursive", dev])
             run(["umount", proc])
 
+    @contextlib.contextmanager
+    def has_at(self, place: str, directory: Path) -> Iterator[None]:
+        """With a directory of the build host at a place in it."""
+        (self.path / place).mkdir()
+        run(["mount", "--bind", directory, self.path / place])
+        try:
+            yield
+        finally:
+            run(["umount", self.path / place])
+
+    def keep_in_memory(self, size: int) -> None:
+        """Where memory is plenty, put the tree there (size: bytes that it may take); gone with the namespace.
+
+        Else it is on the disk, which takes longer.
+        """
+        if _available_memory() > 3 * size:
+            run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "tree", self.path])
+
+    def unpack(self, tar: Path) -> None:
+        """Fill it from a tar."""
+        options = ["--numeric-owner", "--xattrs", "--xattrs-include=*"]
+        run(["tar", "-x", *options, "-C", self.path, "-f", tar], timeout=1800)
+
     def run(self, *argv: str) -> Output:
         """Run a program of the tree, as root of the tree."""
         return run(["chroot", self.path, *argv], timeout=600, env=self.environment)
+
+    def dpkg(self, *words: str) -> Output:
+        """Run the tree's dpkg, which need not survive a power cut, with what stands in the programs' way first."""
+        # INITRD=No keeps the kernel's package from making an initramfs that would be made again (initramfs-tools(7)).
+        environment = {**self.environment, "INITRD": "No", "PATH": f"/{SHIMS}:{SYSTEM_PATH}"}
+        return run(["chroot", self.path, "dpkg", "--force-unsafe-io", *words], timeout=1800, env=environment)
 
     def own(self, program: str) -> list[str]:
         """argv prefix: a program of the tree that sees the build host's files. So the image does not depend on the
@@ -123,3 +156,13 @@ class Tree:
         # would apply the presets over what is enabled here (machine-id(5)).
         (self.path / "etc/machine-id").write_text("")
         (self.path / "etc/hostname").write_text("localhost\n")
+
+
+def _available_memory() -> int:
+    """Bytes that the machine has free, and that a limit on this control group (cgroups(7), version 2) leaves."""
+    match = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    found = [int(match[1]) * 1024 if match else 0]
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(found)

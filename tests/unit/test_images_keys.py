@@ -31,8 +31,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9]{3,12}", fullmatch=True)
 @pytest.fixture(autouse=True, scope="module")
 def _no_programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (rootfs, backport):
-            patch.setattr(module, "run", lambda _: Output(0, "mmdebstrap 1.3.5\n", ""))
+        patch.setattr(backport, "run", lambda _: Output(0, "mmdebstrap 1.3.5\n", ""))
         patch.setattr(deb, "commit_time", lambda _: 1767323045)
         yield
 
@@ -164,7 +163,7 @@ def reached(name: str) -> set[str]:
         return {
             layer
             for code, layers in (
-                (rootfs._CODE, BELOW_THE_DISK),
+                ((*rootfs._CHOICE, *rootfs._CODE), BELOW_THE_DISK),
                 (disklayer._CODE, {DISK}),
                 (installer._CODE, {INSTALLER, CODE}),
                 (("deb.py", "files.py"), {PACKAGE, DISK}),

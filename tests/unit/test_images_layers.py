@@ -20,8 +20,7 @@ from images.rootfs import Request
 
 @pytest.fixture(autouse=True)
 def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rootfs, backport):
-        monkeypatch.setattr(module, "run", lambda _: Output(0, "mmdebstrap 1.3.5\n", ""))
+    monkeypatch.setattr(backport, "run", lambda _: Output(0, "mmdebstrap 1.3.5\n", ""))
     monkeypatch.setattr(deb, "commit_time", lambda _: 1767323045)
 
 
@@ -69,10 +68,24 @@ def test_what_only_the_seed_medium_carries_changes_no_key(pair: Cluster) -> None
     assert Inputs.of(other).key == Inputs.of(pair).key
 
 
-def test_another_mmdebstrap_makes_another_first_layer(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Request.of(pair.debian).key
-    monkeypatch.setattr(rootfs, "run", lambda _: Output(0, "mmdebstrap 1.5.0\n", ""))
-    assert Request.of(pair.debian).key != before
+def test_what_a_config_adds_goes_upon_the_layer_that_every_image_has(pair: Cluster) -> None:
+    plain, added = (Request.of(changed(pair, "debian", packages=names).debian) for names in ((), ("tcpdump",)))
+    assert added.base is not None
+    assert added.base.key == plain.key
+    assert added.base.packages_key == plain.packages_key
+
+
+def test_packages_that_kernel_modules_are_built_of_are_installed_with_all_the_others(pair: Cluster) -> None:
+    assert Request.of(changed(pair, "debian", packages=("tcpdump", "drbd-dkms")).debian).base is None
+
+
+def test_our_files_and_our_code_do_not_choose_the_packages(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    debian = changed(pair, "debian", packages=()).debian
+    before = Request.of(debian)
+    monkeypatch.setattr(rootfs, "carried_by_initramfs", dict)
+    after = Request.of(debian)
+    assert after.key != before.key
+    assert after.packages_key == before.packages_key
 
 
 @pytest.mark.parametrize("name", ["etc/initramfs-tools/hooks/xenpair", "etc/lvm/lvm.conf", "etc/mdadm/mdadm.conf"])
