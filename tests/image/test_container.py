@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,7 +38,18 @@ def engine() -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="xenpair-docker-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        argv = ["dockerd", "--iptables=false", "--bridge=none", f"--data-root={name}/root", f"--exec-root={name}/run"]
+        argv = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "unshare",
+            "--mount",
+            "dockerd",
+            "--iptables=false",
+            "--bridge=none",
+            f"--data-root={name}/root",
+            f"--exec-root={name}/run",
+        ]
         argv += [f"--pidfile={name}/pid", f"--host=unix://{name}/sock"]
         with (directory / "log").open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as daemon:
             try:
@@ -76,7 +87,7 @@ def test_it_gives_the_bits_of_a_build_without_one_and_its_files_to_whoever_asked
     own: Path, engine: str, described: Manifest
 ) -> None:
     prefix, interpreter = as_nobody(own)
-    modules = os.pathsep.join([str(PROJECT), *filter(None, sys.path)])
+    modules = os.pathsep.join([str(PROJECT), sysconfig.get_path("purelib")])
     environment = {"PYTHONPATH": modules, "PYTHONDONTWRITEBYTECODE": "1", "DOCKER_HOST": engine, "HOME": str(own)}
     argv = [interpreter, str(CHILD), *(str(own / name) for name in ("cluster.yaml", "out", "cache"))]
     run([*prefix, *argv], env=environment, timeout=1800)
