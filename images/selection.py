@@ -61,8 +61,9 @@ class Question:
 
     def archive(self, scratch: Path) -> tuple[Archive, sources.Offer, Supply]:
         """Where the packages are, what that offers, and what there is beside it."""
-        supply = self.supply(scratch)
+        # Where there is no mirror, that is known before anything is made.
         offer = sources.survey(self.mirror, self.suite, scratch)
+        supply = self.supply(scratch)
         offer = self.lock.bound(offer) if self.lock else offer
         return Archive(self.mirror, source_lines(offer, supply), scratch), offer, supply
 

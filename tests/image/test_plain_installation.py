@@ -16,6 +16,7 @@ from config.loader import Loaded
 from images.build import Artifacts
 from images.cache import Cache
 from images.namespace import isolated, remove_tree
+from images.pool import release_file
 from images.progress import Progress
 from images.rootfs import Request, carried_by_initramfs, question, rootfs_layer
 from images.selection import select
@@ -54,7 +55,10 @@ def plain(loaded: Loaded, artifacts: Artifacts, tmp_path_factory: pytest.TempPat
     pool.mkdir(mode=0o755)
     for path in chosen.paths(cache):
         (pool / f"{path.name}.deb").symlink_to(path)
-    (pool / "Packages").write_text(run(["dpkg-scanpackages", "--multiversion", "."], cwd=pool, timeout=600).stdout)
+    index = run(["dpkg-scanpackages", "--multiversion", "."], cwd=pool, timeout=600).stdout
+    (pool / "Packages").write_text(index)
+    # mmdebstrap takes essential packages of the suite only.
+    (pool / "Release").write_text(f"Codename: {request.debian.suite}\n{release_file(index)}")
     alone = Supply(lines=(f"deb [trusted=yes] copy:{pool} ./",))
     argv = mmdebstrap_argv(request, replace(chosen.offer, sources=()), alone, room, room / "plain.tar")
     run(isolated(argv), timeout=1800, env={"TMPDIR": str(room)})
