@@ -111,7 +111,7 @@ class Engine:
         """Make an image of what a container has become."""
         repository, _, tag = name.partition(":")
         with _spoken():
-            self._api.commit(identifier, repository, tag, changes=[f"LABEL {LABEL}={tag}", "CMD []"])
+            self._api.commit(identifier, repository, tag, changes=[f"LABEL {LABEL}={tag}"])
 
     @contextlib.contextmanager
     def container(self, wanted: Container) -> Iterator[str]:
