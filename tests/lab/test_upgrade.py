@@ -20,7 +20,7 @@ from lab.guest import GUESTS
 from lab.pair import Lab
 from tests.lab.conftest import answer, assert_healthy, wait_for
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 NODES = ("xen1", "xen2")
 DNS = "192.168.132.254"
