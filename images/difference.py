@@ -76,7 +76,8 @@ def _what_differs(mine: Path, theirs: Path) -> list[str]:
     facts = {
         "mode": one.st_mode != other.st_mode,
         "owner": (one.st_uid, one.st_gid) != (other.st_uid, other.st_gid),
-        "time": int(one.st_mtime) != int(other.st_mtime),
+        # debugfs gives no symbolic link that it writes out the time that it has in the image.
+        "time": not mine.is_symlink() and int(one.st_mtime) != int(other.st_mtime),
         "content": not _same_content(mine, theirs),
     }
     return [what for what, differs in facts.items() if differs]

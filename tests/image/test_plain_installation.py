@@ -38,10 +38,15 @@ class System:
     faults: set[str]
 
 
+def asked(loaded: Loaded) -> Request:
+    """For the layer that every image has; what a config adds is installed upon it."""
+    return Request.of(loaded.cluster.debian.model_copy(update={"packages": ()}))
+
+
 @pytest.fixture(scope="module")
 def ours(loaded: Loaded, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """What images are made of, before anything of ours is in it but what the initramfs carries."""
-    layer = rootfs_layer(Request.of(loaded.cluster.debian), Cache(CACHE), Progress())
+    layer = rootfs_layer(asked(loaded), Cache(CACHE), Progress())
     yield from described(layer.tar, tmp_path_factory.mktemp("ours"))
 
 
@@ -49,7 +54,7 @@ def ours(loaded: Loaded, artifacts: Artifacts, tmp_path_factory: pytest.TempPath
 def plain(loaded: Loaded, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The same packages by mmdebstrap, one by one."""
     room, cache = tmp_path_factory.mktemp("plain"), Cache(CACHE)
-    request = Request.of(loaded.cluster.debian)
+    request = asked(loaded)
     chosen = select(question(request, None, cache, Progress()), cache, Progress())
     pool = room / "pool"
     pool.mkdir(mode=0o755)
