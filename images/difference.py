@@ -115,6 +115,8 @@ def _dump(raw: Path, tree: Path) -> None:
     esp.mkdir()
     run(["debugfs", "-R", f'rdump / "{root}"', f"{raw}?offset={disk.ROOT.start}"], timeout=_TIMEOUT)
     run(["mcopy", "-s", "-m", "-i", f"{raw}@@{disk.ESP.start}", "::*", esp])
+    for ours in (root, esp):
+        os.utime(ours, (0, 0))
 
 
 def _diffoscope(one: Path, other: Path) -> list[str]:

@@ -34,6 +34,12 @@ def test_equal_trees_have_no_difference(tmp_path: Path) -> None:
     assert list(tree_differences(tree(tmp_path / "one"), tree(tmp_path / "two"))) == []
 
 
+def test_the_time_of_a_symbolic_link_says_only_when_it_was_copied_out(tmp_path: Path) -> None:
+    one, two = tree(tmp_path / "one"), tree(tmp_path / "two")
+    os.utime(two / "etc/mtab", (2, 2), follow_symlinks=False)
+    assert list(tree_differences(one, two)) == []
+
+
 def content(root: Path) -> None:
     (root / "etc/shadow").write_text("root:*:20001:\n")
     os.utime(root / "etc/shadow", (1, 1))
