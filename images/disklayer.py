@@ -35,7 +35,7 @@ PAYLOAD = f"{TREE}/image"
 LOADERS = "iso"
 """Directory of the boot loaders that the install medium is made with."""
 _CODE = (
-    *("disk.py", "disklayer.py", "dpkg.py", "ext4.py", "files.py", "grub.py", "inside.py"),
+    *("delta.py", "disk.py", "disklayer.py", "dpkg.py", "ext4.py", "files.py", "grub.py", "inside.py"),
     *("makedisk.py", "payload.py", "sbom.py", "tree.py"),
 )
 _TIMEOUT = 1800.0
@@ -119,6 +119,7 @@ def _job(order: Order, scratch: Path, raw: Path) -> DiskJob:
     return DiskJob(
         tree=str(scratch / "tree"),
         tar=str(order.base.tar),
+        filled=str(order.base.raw),
         deb=str(order.deb),
         files=str(scratch / "files"),
         raw=str(raw.absolute()),

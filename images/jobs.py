@@ -19,17 +19,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 TAR = "rootfs.tar"
+RAW = "disk.raw"
 STATUS = "status"
-"""What a layer of a root file system holds: the tree, and a copy of dpkg's record."""
+"""What a layer of a root file system holds: the tree, a disk that is filled with it, and a copy of dpkg's record."""
 
 
 @dataclass(frozen=True)
 class RootfsJob:
     """Install packages into a tree, put files over it, settle it, pack it into layer. date: see images.tree.
 
-    base: the tar of a tree to begin with, or empty; room: a directory for decompressed packages; wanted: those that
-    were asked for by name; modules: argv that builds kernel modules in the tree, which is added to it, or nothing; and
-    the configuration of the apt that this uses.
+    key: of the layer; base: the tar of a tree to begin with, or empty; room: a directory for decompressed packages;
+    wanted: those that were asked for by name; modules: argv that builds kernel modules in the tree, which is added to
+    it, or nothing; and the configuration of the apt that this uses.
     """
 
     tree: str
@@ -40,16 +41,18 @@ class RootfsJob:
     wanted: tuple[str, ...]
     files: str
     date: int
+    key: str
     modules: tuple[str, ...]
     apt_conf: str
 
 
 @dataclass(frozen=True)
 class DiskJob:
-    """Unpack a tree, install our package and files, and write all of it into a raw disk image."""
+    """Put our package and files upon a tree, and what that changed into a copy (raw) of the disk filled with it."""
 
     tree: str
     tar: str
+    filled: str
     deb: str
     files: str
     raw: str

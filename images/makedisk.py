@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config.door import run
-from images import disk, grub
+from images import delta, disk, grub
 from images.jobs import DiskJob, Result
 from images.tree import Tree
 
@@ -17,23 +17,36 @@ _TREE_SIZE = 3 << 29
 
 
 def make_disk(job: DiskJob) -> Result:
-    """Everything that differs from image to image, and then the image."""
+    """Everything that differs from image to image, put upon a tree and then into the disk that was filled with it."""
     tree, identity, raw = Tree(Path(job.tree), job.date), disk.Identity.of(job.key), Path(job.raw)
     tree.path.mkdir()
     tree.keep_in_memory(_TREE_SIZE)
-    tree.unpack(Path(job.tar))
+    with ThreadPoolExecutor(1) as beside:
+        copied = beside.submit(run, ["cp", "--sparse=auto", "--reflink=auto", job.filled, raw], timeout=1800)
+        tree.unpack(Path(job.tar))
+        before = delta.snapshot(tree.path)
+        core, loader = _put_upon(tree, job, identity)
+        changes = delta.requests(before, delta.snapshot(tree.path), tree.path, job.date)
+        copied.result()
+    run(disk.partition_argv(raw), stdin=disk.partition_script(identity))
+    _write_root(raw, tree, identity, changes)
+    _write_esp(raw, tree, identity, loader)
+    _write_boot_sectors(raw, tree, core)
+    return tree.result()
+
+
+def _put_upon(tree: Tree, job: DiskJob, identity: disk.Identity) -> tuple[bytes, bytes]:
+    """Our files, our package and all that they cause; returns what boots the image on BIOS and on UEFI."""
     tree.lay_over(Path(job.files))
     with tree.mounted():
         shutil.copy2(job.deb, tree.path / "mnt" / Path(job.deb).name)
-        tree.run("dpkg", "--install", f"/mnt/{Path(job.deb).name}")
-        core, loader = _boot_loaders(tree, identity)
+        tree.dpkg("--install", f"/mnt/{Path(job.deb).name}")
+        loaders = _boot_loaders(tree, identity)
     tree.clean()
-    _boot_files(tree)
     config = (tree.path / "boot/grub/grub.cfg").read_text()
     grub.check_default_is_xen(config, identity.root, lambda path: (tree.path / path.lstrip("/")).is_file())
     _mark_updated(tree)
-    _write_disk(raw, tree, identity, core, loader)
-    return tree.result()
+    return loaders
 
 
 def _mark_updated(tree: Tree) -> None:
@@ -55,28 +68,11 @@ def _boot_loaders(tree: Tree, identity: disk.Identity) -> tuple[bytes, bytes]:
     return (tree.path / "mnt/core.img").read_bytes(), (tree.path / "mnt/grub.efi").read_bytes()
 
 
-def _boot_files(tree: Tree) -> None:
-    for platform in ("i386-pc", "x86_64-efi"):
-        target = tree.path / "boot/grub" / platform
-        target.mkdir(exist_ok=True)
-        for source in (tree.path / "usr/lib/grub" / platform).iterdir():
-            if re.fullmatch(r".*\.(mod|lst)", source.name):
-                shutil.copy2(source, target)
-
-
-def _write_disk(raw: Path, tree: Tree, identity: disk.Identity, core: bytes, loader: bytes) -> None:
-    with raw.open("xb") as f:
-        f.truncate(disk.DISK_SIZE)
-    run(disk.partition_argv(raw), stdin=disk.partition_script(identity))
-    mkfs, config = tree.own("usr/sbin/mkfs.ext4"), {"MKE2FS_CONFIG": str(tree.path / "etc/mke2fs.conf")}
-    run(disk.root_argv(mkfs, raw, tree.path, identity), env={**tree.environment, **config}, timeout=1800)
-    _write_esp(raw, tree, identity, loader)
-    lba = disk.BIOS_BOOT.lba
-    boot_img = (tree.path / "usr/lib/grub/i386-pc/boot.img").read_bytes()
-    with raw.open("r+b") as f:
-        f.write(grub.boot_sector(boot_img, lba))
-        f.seek(disk.BIOS_BOOT.start)
-        f.write(grub.core_image(core, lba, disk.BIOS_BOOT.size))
+def _write_root(raw: Path, tree: Tree, identity: disk.Identity, changes: list[str]) -> None:
+    script = raw.with_name("changes")
+    delta.apply(disk.change_argv(tree.own("usr/sbin/debugfs"), raw, script), changes, script, tree.environment)
+    script.unlink()
+    run(disk.uuid_argv(tree.own("usr/sbin/tune2fs"), raw, identity), env=tree.environment)
 
 
 def _write_esp(raw: Path, tree: Tree, identity: disk.Identity, loader: bytes) -> None:
@@ -91,3 +87,12 @@ def _write_esp(raw: Path, tree: Tree, identity: disk.Identity, loader: bytes) ->
         stage.write_bytes(content)
         run(disk.esp_copy_argv(raw, stage, name), env=env)
     stage.unlink()
+
+
+def _write_boot_sectors(raw: Path, tree: Tree, core: bytes) -> None:
+    lba = disk.BIOS_BOOT.lba
+    boot_img = (tree.path / "usr/lib/grub/i386-pc/boot.img").read_bytes()
+    with raw.open("r+b") as f:
+        f.write(grub.boot_sector(boot_img, lba))
+        f.seek(disk.BIOS_BOOT.start)
+        f.write(grub.core_image(core, lba, disk.BIOS_BOOT.size))

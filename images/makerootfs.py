@@ -1,16 +1,18 @@
-"""Inside the namespace: the first layer's tree, installed, settled and packed."""
+"""Inside the namespace: the first layer's tree, installed, settled, packed, and put into a file system."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config.door import run
+from images import disk
 from images.dependencies import closure
-from images.jobs import STATUS, TAR, Result, RootfsJob
+from images.jobs import RAW, STATUS, TAR, Result, RootfsJob
 from images.packages import DEBCONF, DISABLED_UNITS, DPKG_OPTIONS, ENABLED_UNITS, MASKED_UNITS
 from images.sources import proxy_environment
 from images.tree import SHIMS, Tree
@@ -34,7 +36,7 @@ _TREE_SIZE = 3 << 29
 
 
 def make_rootfs(job: RootfsJob) -> Result:
-    """The packages unpacked and configured; the initramfs made once, beside that; then a tar."""
+    """The packages unpacked and configured; the initramfs made once, beside that; then a tar, and a disk."""
     tree, room, layer = Tree(Path(job.tree), job.date), Path(job.room), Path(job.layer)
     tree.path.mkdir()
     room.mkdir()
@@ -56,8 +58,12 @@ def make_rootfs(job: RootfsJob) -> Result:
             _mark_automatic(tree, [package.name for package in packages.others if package.name not in job.wanted])
             _build_modules(tree, job)
             _settle_units(tree)
+    _boot_files(tree)
     tree.clean()
-    run(_tar_argv(tree, layer / TAR), timeout=1800)
+    with ThreadPoolExecutor(1) as beside:
+        packed = beside.submit(run, _tar_argv(tree, layer / TAR), timeout=1800)
+        _fill_disk(tree, layer / RAW, disk.Identity.of(job.key))
+        packed.result()
     shutil.copyfile(tree.path / _DPKG / "status", layer / STATUS)
     return tree.result()
 
@@ -140,6 +146,23 @@ def _settle_units(tree: Tree) -> None:
         present = [unit for unit in units if unit in known or verb == "mask"]
         if present:
             tree.run("systemctl", verb, *present)
+
+
+def _boot_files(tree: Tree) -> None:
+    """What GRUB loads, to where it looks for it."""
+    for platform in ("i386-pc", "x86_64-efi"):
+        target = tree.path / "boot/grub" / platform
+        target.mkdir(exist_ok=True, parents=True)
+        for source in (tree.path / "usr/lib/grub" / platform).iterdir():
+            if re.fullmatch(r".*\.(mod|lst)", source.name):
+                shutil.copy2(source, target)
+
+
+def _fill_disk(tree: Tree, raw: Path, identity: disk.Identity) -> None:
+    with raw.open("xb") as f:
+        f.truncate(disk.DISK_SIZE)
+    mkfs, config = tree.own("usr/sbin/mkfs.ext4"), {"MKE2FS_CONFIG": str(tree.path / "etc/mke2fs.conf")}
+    run(disk.root_argv(mkfs, raw, tree.path, identity), env={**tree.environment, **config}, timeout=1800)
 
 
 def _tar_argv(tree: Tree, tar: Path) -> list[str]:

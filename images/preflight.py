@@ -44,8 +44,8 @@ SERVE = {"dnsmasq": "dnsmasq-base", "ip": "iproute2", "openssl": "openssl"}
 WRITE_USB = {"bmaptool": "bmap-tools", "lsblk": "util-linux"}
 
 GIB = 1 << 30
-ROOTFS_SPACE = 3 * GIB
-"""Bytes for the tree while it is made, the packages that it is made of, and its tar."""
+ROOTFS_SPACE = 4 * GIB
+"""Bytes for the tree while it is made, the packages that it is made of, its tar, and the disk filled with it."""
 TREE_SPACE = 1 * GIB
 """Bytes for the tree that the disk is filled from."""
 OUT_SPACE = 2 * GIB

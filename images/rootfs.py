@@ -12,7 +12,7 @@ from config.model import Debian
 from images import backport, debs, packages, sources
 from images.cache import Cache, content_key
 from images.files import File, code, fingerprints, read_tree, write_tree
-from images.jobs import REPOSITORY, STATUS, TAR, RootfsJob, run_inside
+from images.jobs import RAW, REPOSITORY, STATUS, TAR, RootfsJob, run_inside
 from images.lock import Lock, check_covers
 from images.modules import SCRIPT, Modules
 from images.progress import Progress
@@ -23,8 +23,8 @@ TEMPLATES = REPOSITORY / "templates"
 _LVM_CONF = "etc/lvm/lvm.conf"
 _CHOICE = ("archive.py", "lock.py", "origins.py", "selection.py", "sources.py", "supply.py")
 _CODE = (
-    *("debfile.py", "dependencies.py", "inside.py", "makerootfs.py", "modules.py", "packages.py", "rootfs.py"),
-    *("tree.py", "unpack.py"),
+    *("debfile.py", "dependencies.py", "disk.py", "inside.py", "makerootfs.py", "modules.py", "packages.py"),
+    *("rootfs.py", "tree.py", "unpack.py"),
 )
 _TIMEOUT = 3600.0
 
@@ -34,6 +34,8 @@ class Rootfs:
     """The finished layer: its tar, dpkg's record of it, and what the mirror said while it was made."""
 
     tar: Path
+    raw: Path
+    """A disk whose root file system holds the same; the rest of it is empty."""
     status: str
     kernel: str
     sources: tuple[sources.Source, ...]
@@ -164,6 +166,7 @@ def _make(request: Request, base: Rootfs | None, scratch: Path, cache: Cache, pr
         wanted=chosen.wanted,
         files=str(overlay),
         date=chosen.offer.date,
+        key=request.key,
         modules=(),
         apt_conf="",
     )
@@ -193,6 +196,7 @@ def _load(layer: Path) -> Rootfs:
     )
     return Rootfs(
         tar=layer / TAR,
+        raw=layer / RAW,
         status=(layer / STATUS).read_text(),
         kernel=facts["kernel"],
         sources=offered,

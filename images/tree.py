@@ -25,6 +25,7 @@ _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "f
 
 _LEFTOVERS = (
     "boot/grub/grubenv",
+    "dev/*",
     "etc/apt/apt.conf.d/99mmdebstrap",
     "etc/apt/sources.list",
     "etc/apt/sources.list.d/0000*",
