@@ -7,6 +7,7 @@ is newer there than in the mirror.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import shutil
@@ -54,9 +55,15 @@ class Request:
             "mirror": asdict(mirror),
             "script": SCRIPT.read_text(),
             "code": code(("backport.py", "pool.py", "sources.py")),
-            "mmdebstrap": run(["mmdebstrap", "--version"]).stdout.strip(),
+            "mmdebstrap": _mmdebstrap_version() if backport.rebuild else None,
         }
         return cls(backport, debian.suite, mirror, content_key(inputs))
+
+
+@functools.cache
+def _mmdebstrap_version() -> str:
+    """Of the one that makes the root in which a source is built."""
+    return run(["mmdebstrap", "--version"]).stdout.strip()
 
 
 def fingerprint(source: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -95,7 +96,9 @@ class Server:
             store_file(self._pieces(name, hello.ticket), places.files / name, sha256=total, name=name, mode=0o600)
         report = {"server": self._origin.url, "pin": self._origin.pin, "ticket": hello.ticket}
         write_file(places.reporting, json.dumps(report) + "\n", mode=0o600)
-        content = str(self._ask("/secrets", {"ticket": hello.ticket}).get("secrets", "")).encode()
+        # Made up here, so that an answer that is lost on its way can be had again, and by nobody else.
+        question = {"ticket": hello.ticket, "asker": token_hex(16)}
+        content = str(self._ask("/secrets", question).get("secrets", "")).encode()
         secrets.parse(content, f"{self._origin.url}/secrets")
         config, keys = hello.config.encode(), hello.authorized_keys.encode()
         Seed(load(self._scratch / "cluster.yaml").cluster, config, content, keys, hello.files).keep(places)

@@ -57,7 +57,8 @@ class Api:
         return web.FileResponse(offer.file(request.match_info["name"]))
 
     async def _secrets(self, request: web.Request) -> web.Response:
-        text = self._board.hand_out(parse(SecretsRequest, await request.read()).ticket)
+        asked = parse(SecretsRequest, await request.read())
+        text = self._board.hand_out(asked.ticket, asked.asker)
         return web.json_response({"secrets": text}, headers={"Cache-Control": "no-store"})
 
     async def _report(self, request: web.Request) -> web.Response:

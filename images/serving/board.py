@@ -146,13 +146,13 @@ class Board:
         """Whose files a ticket opens. Raises RefusalError for one that is none."""
         return self._holder(ticket).offer
 
-    def hand_out(self, ticket: str) -> str:
-        """The secrets' text, once for each node. Raises RefusalError."""
+    def hand_out(self, ticket: str, asker: str = "") -> str:
+        """The secrets' text, once for each node, and again to the same asker if it has one. Raises RefusalError."""
         place = self._holder(ticket)
         record = self.record(place)
         if not self.window.is_open:
             raise self._too_late()
-        if record.is_settled:
+        if record.is_settled and not record.may_ask_again(asker):
             when = time.strftime("at %H:%M:%S", time.localtime(record.given)) if record.given else "before"
             self.note(f"{place}: asks for its secrets again, and is refused: they were handed out {when}")
             raise RefusalError(
@@ -161,7 +161,7 @@ class Board:
                 hint=f'if that was this machine, press "Allow again" at {place} on the page of `invoke serve`, and '
                 "try again; if not, another machine has them now: look at what it said of itself on the page",
             )
-        self._move(place, record.handed(self.clock()))
+        self._move(place, record.handed(asker, self.clock()))
         self.note(f"{place}: was given its cluster's secrets")
         return place.offer.secrets
 

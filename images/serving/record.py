@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hmac
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from config.machine import Machine
@@ -53,10 +54,12 @@ class Record:
     """When it last said something; 0 for never."""
     given: float = 0.0
     """When it was given its secrets; 0 for not yet."""
+    asker: str = field(default="", repr=False)
+    """Who of it was given them: what that installer made up, and nobody else knows."""
 
     def seen(self, now: float) -> Record:
         """It asks for something to boot."""
-        return Record(Stage.SEEN, machine=self.machine, heard=now, given=self.given)
+        return Record(Stage.SEEN, machine=self.machine, heard=now, given=self.given, asker=self.asker)
 
     def greeted(self, machine: Machine, stage: Stage, text: str, now: float) -> Record:
         """Its installer has said hello, and was told what it is."""
@@ -77,13 +80,20 @@ class Record:
             log=tuple(report.log) or (self.log if report.state == "failed" else ()),
         )
 
-    def handed(self, now: float) -> Record:
+    def handed(self, asker: str, now: float) -> Record:
         """It was given its secrets."""
-        return replace(self, given=now, heard=now)
+        return replace(self, given=now, heard=now, asker=asker)
+
+    def may_ask_again(self, asker: str) -> bool:
+        """Whether this is the installer that was given the secrets, and its report that it has them is not here yet."""
+        known = bool(asker) and hmac.compare_digest(self.asker.encode(), asker.encode())
+        return known and not self.stage.is_installed
 
     def allowed_again(self) -> Record:
         """It may be installed, and be given its secrets, once more."""
-        return Record(machine=self.machine, heard=self.heard) if self.stage.is_installed else replace(self, given=0.0)
+        if self.stage.is_installed:
+            return Record(machine=self.machine, heard=self.heard)
+        return replace(self, given=0.0, asker="")
 
     @property
     def is_settled(self) -> bool:

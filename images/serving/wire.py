@@ -55,6 +55,8 @@ class SecretsRequest(_Message):
     """A machine asks for its cluster's secrets."""
 
     ticket: Annotated[str, Field(max_length=128)]
+    asker: Annotated[str, Field(max_length=64)] = ""
+    """What nobody else can know: so the same installer may ask once more where the answer was lost on its way."""
 
 
 class Report(_Message):

@@ -78,6 +78,17 @@ def test_secrets_are_handed_out_once_and_again_when_the_administrator_allows_it(
     assert client.secure("POST", "/secrets", {"ticket": mine}).status == 200
 
 
+def test_the_installer_that_lost_the_answer_may_ask_again_and_nobody_else_may(client: Client) -> None:
+    mine = ticket(client)
+    first = client.secure("POST", "/secrets", {"ticket": mine, "asker": "4f"})
+    again = client.secure("POST", "/secrets", {"ticket": mine, "asker": "4f"})
+    assert (first.status, again.json) == (200, first.json)
+    for asker in ("4e", ""):
+        assert client.secure("POST", "/secrets", {"ticket": mine, "asker": asker}).status == 409
+    client.report(ticket=mine, step="boot", state="done")
+    assert client.secure("POST", "/secrets", {"ticket": mine, "asker": "4f"}).status == 409
+
+
 def token(client: Client) -> dict[str, str]:
     found = re.search(rb'name="xenpair-token" content="([^"]+)"', client.page("GET", "/").body)
     assert found
