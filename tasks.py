@@ -57,18 +57,18 @@ def build_image(
 ) -> int:
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
-    from images import build, reproduction
+    from images import answers, build, reproduction
     from images.builders import choice, container
     from images.disklayer import parse_formats
     from images.progress import Progress
 
     wish = choice.parse(builder)
-    loaded, wanted, progress = load(Path(config)), parse_formats(formats), Progress()
+    loaded, (wanted, preseed), progress = load(Path(config)), parse_formats(formats), Progress()
     if (engine := choice.engine_for(wish, wanted)) is not None:
         words = [
             "build-image",
             "--formats",
-            ",".join(wanted),
+            formats,
             *(["--release"] if release else []),
             *(["--check-reproducible"] if check_reproducible else []),
         ]
@@ -76,8 +76,11 @@ def build_image(
         return container.build_in_container(
             engine, loaded, words, site, suite=wish.suite, gpg_key=gpg_key, progress=progress
         )
-    build.build_image(loaded, Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key, release=release)
-    if check_reproducible:
+    if wanted:
+        build.build_image(loaded, Path(out), wanted, cache=CACHE, progress=progress, gpg_key=gpg_key, release=release)
+    if preseed:
+        answers.build_answers(loaded, Path(out), cache=CACHE, progress=progress)
+    if wanted and check_reproducible:
         reproduction.check_reproducible(loaded, Path(out), wanted, cache=CACHE, progress=progress, release=release)
     return 0
 

@@ -21,7 +21,6 @@ from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
 from images.iso import ISO, Medium, write_iso
 from images.manifest import Manifest
 from images.netboot import Tree
-from images.preseed import write_preseed
 from images.progress import Progress
 from images.rootfs import Rootfs, rootfs_layer
 from images.seed import SEED, write_seed
@@ -97,13 +96,11 @@ def build_image(
         store.in_use(progress.note),
     ):
         _clear_leftovers(store, out, progress)
-        found = lock.read(lock.path_of(loaded.source))
         own_secrets = secrets.ensure(loaded.cluster, own)
-        inputs = Inputs.of(on_this_host(loaded), found)
+        inputs = Inputs.of(on_this_host(loaded), lock.read(lock.path_of(loaded.source)))
         build = _Build(loaded, out, store, inputs, signing.ensure(own), release, progress)
         standing = _standing(build)
-        # Debian's own installer puts together a system of its own, and needs no disk of ours.
-        wanted = _together([wanted for wanted in formats if wanted != "preseed"], standing, out)
+        wanted = _together(formats, standing, out)
         current = standing if standing is not None and set(wanted) <= _formats(standing) else None
         made = _make_disk(build, wanted) if current is None else _refresh(current, build)
         made = _with_installation(made, build, wanted)
@@ -114,12 +111,6 @@ def build_image(
             progress.warning(warning)
         _write_seed(build, own_secrets.to_yaml())
         _write_iso(made, build, wanted)
-        if "preseed" in formats:
-            if found or loaded.cluster.debian.snapshot:
-                progress.warning(
-                    "Debian's own installer takes what the mirror has then: no lock and no snapshot binds it"
-                )
-            write_preseed(loaded, firstboot_package(build.inputs.package, store), out, cache=store, progress=progress)
         pruning.keep_for(out, made.key, store)
     return _artifacts(made, out, built=current is None)
 

@@ -26,7 +26,9 @@ from images.packages import XEN_VERSION
 from images.progress import Progress
 from images.rootfs import TEMPLATES, Request, Rootfs, is_early
 
-Format = Literal["qcow2", "raw", "iso", "netboot", "preseed"]
+Format = Literal["qcow2", "raw", "iso", "netboot"]
+PRESEED = "preseed"
+"""Answers for Debian's own installer, which are no format of our image."""
 
 NAME = "xenpair"
 TREE = "netboot"
@@ -91,13 +93,14 @@ class Order:
         return disk.Identity.of(self.inputs.key)
 
 
-def parse_formats(text: str) -> tuple[Format, ...]:
-    """Formats of a comma-separated list, each once. Raises BuildError for one that there is not."""
+def parse_formats(text: str) -> tuple[tuple[Format, ...], bool]:
+    """Formats of a comma-separated list, each once, and whether PRESEED is among them. Raises BuildError for others."""
     known: tuple[Format, ...] = get_args(Format)
     words = [word.strip() for word in text.split(",")]
-    if wrong := sorted(set(words) - set(known)):
-        raise BuildError(f"no image format: {', '.join(map(repr, wrong))}", hint=f"choose from {', '.join(known)}")
-    return tuple(format_ for format_ in known if format_ in words)
+    if wrong := sorted(set(words) - {*known, PRESEED}):
+        hint = f"choose from {', '.join(known)}, {PRESEED}"
+        raise BuildError(f"no image format: {', '.join(map(repr, wrong))}", hint=hint)
+    return tuple(format_ for format_ in known if format_ in words), PRESEED in words
 
 
 def make_artifacts(order: Order, partial: Path, cache: Cache, progress: Progress) -> Manifest:

@@ -15,7 +15,7 @@ from images.progress import Progress
 def main(config: str, out: str, cache: str, formats: str) -> int:
     """Exit code 1 and the message on standard error where the build fails."""
     try:
-        build_image(load(Path(config)), Path(out), parse_formats(formats), cache=Path(cache), progress=Progress())
+        build_image(load(Path(config)), Path(out), parse_formats(formats)[0], cache=Path(cache), progress=Progress())
     except XenpairError as e:
         sys.stderr.write(f"{type(e).__name__}: {e}\n")
         return e.exit_code

@@ -155,6 +155,7 @@ def test_units_that_want_to_be_enabled_are() -> None:
 
 
 def test_formats_are_known_ones() -> None:
-    assert disklayer.parse_formats("raw, qcow2,raw") == ("qcow2", "raw")
+    assert disklayer.parse_formats("raw, qcow2,raw") == (("qcow2", "raw"), False)
+    assert disklayer.parse_formats("preseed") == ((), True)
     with pytest.raises(BuildError, match="'vmdk'"):
         disklayer.parse_formats("vmdk")
