@@ -58,13 +58,15 @@ def build_image(
     """Build the dom0 image, its package and manifest, and what installs it; what is there is not built again."""
     from config.loader import load
     from images import answers, build, reproduction
-    from images.builders import choice, container
+    from images.builders import choice
     from images.disklayer import parse_formats
     from images.progress import Progress
 
     wish = choice.parse(builder)
     loaded, (wanted, preseed), progress = load(Path(config)), parse_formats(formats), Progress()
     if (engine := choice.engine_for(wish, wanted)) is not None:
+        from images.builders import container
+
         words = [
             "build-image",
             "--formats",

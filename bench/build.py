@@ -20,6 +20,7 @@ from images.cache import Cache
 from images.disklayer import Format
 from images.namespace import isolated, remove_tree
 from images.progress import Progress
+from images.proxies import proxy_environment
 from images.rootfs import Request
 from images.supply import supplied
 
@@ -77,7 +78,7 @@ def _floor(loaded: Loaded, scratch: Path, progress: Progress) -> None:
     offer = sources.survey(request.mirror, request.debian.suite, scratch)
     supply = supplied(request.debs, request.backports, scratch, Cache(scratch), progress)
     argv = mmdebstrap_argv(request, offer, supply, scratch, scratch / "floor.tar")
-    environment = {"TMPDIR": str(scratch), **sources.proxy_environment()}
+    environment = {"TMPDIR": str(scratch), **proxy_environment()}
     with progress.stage("mmdebstrap to a tar"):
         run(isolated(argv), timeout=_TIMEOUT, env=environment)
 

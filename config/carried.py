@@ -12,7 +12,7 @@ from config.document import parse, read
 from config.findings import Finding, Location
 from config.guest import Guest, is_carried
 from config.loader import Loaded
-from config.values import format_size
+from config.sizes import format_size
 
 MAX_FILE = (4 << 30) - 1
 """Bytes. A FAT directory entry counts a file's size in 32 bits (Microsoft, FAT: General Overview, DIR_FileSize)."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from config.model import Cluster
-from config.values import Model, parse_size
+from config.sizes import parse_size
+from config.values import Model
 
 Effect = Literal["recorded", "live", "guests", "restart", "reboot", "refused"]
 """recorded: nothing on the node reads it; live: in force at once; guests: by `xenpair guest`; restart: of the cluster

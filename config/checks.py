@@ -14,7 +14,7 @@ from config.diskrules import is_empty, mirror_faults, proven_apart, rules, unsaf
 from config.findings import Location, yaml_path
 from config.model import Cluster
 from config.problems import LINKS, Check, Problem, card_name, is_host, nearby, repeated, unusable
-from config.values import format_size
+from config.sizes import format_size
 
 SSH_PORT = 22
 

@@ -12,8 +12,8 @@ from config.carried import check_files
 from config.findings import ConfigError, Finding
 from config.loader import load
 from config.model import Cluster
+from config.sizes import format_size
 from config.template_check import check_templates
-from config.values import format_size
 
 
 def check_config(path: Path, *, templates: Path, secrets_directory: Path) -> int:

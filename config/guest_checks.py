@@ -13,7 +13,7 @@ from config.findings import Location, yaml_path
 from config.guest import is_carried, mac
 from config.model import Cluster
 from config.problems import LINKS, Check, Problem, card_name, is_host, nearby, repeated, unusable
-from config.values import format_size
+from config.sizes import format_size
 
 OWN_OPTIONS = frozenset(
     {

@@ -30,7 +30,6 @@ from config.values import (
     VolumeGroupName,
     WholeNumber,
     YesOrNo,
-    format_size,
 )
 
 __all__ = [
@@ -55,7 +54,6 @@ __all__ = [
     "NodeDisks",
     "SshKey",
     "Storage",
-    "format_size",
 ]
 
 

@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 
 from config.door import write_file
 from config.model import Cluster
-from config.values import format_size
+from config.sizes import format_size
 
 SCHEMA = Path(__file__).with_name("cluster.schema.json")
 """The committed copy, which config/cluster.yaml names in its first line."""

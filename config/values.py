@@ -22,9 +22,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from config.findings import shown
+from config.sizes import format_size, parse_size
 
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([1-9][0-9]{0,11})([KMGT])")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( [^\n]*)?")
@@ -41,23 +40,6 @@ _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 LINE_LIMIT = 300
 """Characters of a line of text. The pair keeps it as a tag of LVM: at most 1024 (lvm(8), TAGS), up to 3 a character."""
-
-
-def parse_size(value: object) -> int:
-    """Bytes of a size like 4G, 512M (K, M, G, T: powers of 1024). Raises ValueError for anything else."""
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        text = shown(str(value))
-        raise ValueError(f"{text} is not a size; write a whole number and a unit of K, M, G or T, like 4G or 512M")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def format_size(size: int) -> str:
-    """The shortest exact way to write a number of bytes: 4G, 1536M."""
-    for unit, factor in reversed(_UNITS.items()):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size / _UNITS['K']:g}K"
 
 
 def _size_before(value: object) -> int:

@@ -15,6 +15,7 @@ from config.door import run
 from images import sources
 from images.cache import Cache
 from images.jobs import explain
+from images.proxies import proxy_environment
 
 _ESSENTIAL = "?and(?architecture(amd64),?essential)"
 """apt-patterns(7): what every Debian system has."""
@@ -112,7 +113,7 @@ class Archive:
             cache.publish(partial / sha256, _KIND, sha256)
 
     def _ask(self, *argv: str, check: bool = True) -> str:
-        env = {"APT_CONFIG": str(self.conf), **sources.proxy_environment()}
+        env = {"APT_CONFIG": str(self.conf), **proxy_environment()}
         done = run(argv, check=False, timeout=_TIMEOUT, env=env)
         if check and done.returncode != 0:
             raise explain(done.stderr)

@@ -24,6 +24,7 @@ from images.files import code
 from images.jobs import REPOSITORY, explain
 from images.pool import Pool
 from images.progress import Progress
+from images.proxies import proxy_environment
 
 SCRIPT = REPOSITORY / "templates" / "build" / "backport"
 SUFFIX = {"trixie": "~xenpair13+1"}
@@ -123,7 +124,7 @@ def _make(request: Request, scratch: Path) -> None:
 
 
 def _mmdebstrap(argv: list[str], request: Request, scratch: Path) -> None:
-    env = {"TMPDIR": str(scratch), **sources.proxy_environment()}
+    env = {"TMPDIR": str(scratch), **proxy_environment()}
     done = run(namespace.isolated(argv), check=False, timeout=_TIMEOUT, env=env)
     if done.returncode != 0:
         raise (

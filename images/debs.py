@@ -19,6 +19,7 @@ from images.errors import BuildError, MirrorError
 from images.files import File, code
 from images.pool import Pool
 from images.progress import Progress
+from images.proxies import proxy_environment
 from images.sources import Mirror, Source
 
 ARCHITECTURES = ("amd64", "all")
@@ -165,7 +166,7 @@ def _verify(wanted: Repository, source: Source, state: Path) -> None:
         *(f'{name} "{value}";' for name, value in settings.items()),
     ]
     write_file(state / "apt.conf", "\n".join(lines) + "\n")
-    environment = {"APT_CONFIG": str(state / "apt.conf"), **sources.proxy_environment()}
+    environment = {"APT_CONFIG": str(state / "apt.conf"), **proxy_environment()}
     done = run(["apt-get", "--quiet", "update", "--error-on=any"], check=False, timeout=300, env=environment)
     if fault := repository_fault(done.stderr, failed=done.returncode != 0):
         problem, hint = fault

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from config.door import run
 from images.errors import BuildError
@@ -17,8 +17,7 @@ from images.errors import BuildError
 _TIMEOUT = 600.0
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A file, directory or symbolic link as lstat(2) has it; times in nanoseconds since the epoch."""
 
     mode: int

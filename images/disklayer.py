@@ -17,7 +17,6 @@ from images import deb, disk, dpkg, grub, manifest, payload, sources
 from images.cache import Cache, content_key
 from images.deb import Package
 from images.errors import BuildError
-from images.ext4 import FileSystem
 from images.files import File, code, fingerprints, read_tree, render, write_tree
 from images.jobs import DiskJob, Result, run_inside
 from images.lock import Lock
@@ -37,7 +36,7 @@ PAYLOAD = f"{TREE}/image"
 LOADERS = "iso"
 """Directory of the boot loaders that the install medium is made with."""
 _CODE = (
-    *("delta.py", "disk.py", "disklayer.py", "dpkg.py", "ext4.py", "files.py", "grub.py", "inside.py"),
+    *("delta.py", "disk.py", "disklayer.py", "dpkg.py", "files.py", "grub.py", "inside.py"),
     *("makedisk.py", "payload.py", "sbom.py", "tree.py"),
 )
 _TIMEOUT = 1800.0
@@ -107,12 +106,13 @@ def make_artifacts(order: Order, partial: Path, cache: Cache, progress: Progress
     """Make every artifact below partial, under its final file name. Raises BuildError."""
     partial.mkdir()
     raw, package = partial / f"{NAME}.raw", partial / order.deb.name
-    with cache.scratch() as scratch:
+    with cache.scratch() as scratch, ThreadPoolExecutor(1) as beside:
         with progress.stage("writing the disk"):
+            described = beside.submit(_write_sbom, order, partial / manifest.SBOM)
             write_tree(_rendered(order), scratch / "files")
             result = run_inside(_job(order, scratch, raw), timeout=_TIMEOUT)
         with progress.stage(f"packing {', '.join(order.formats)} and summing up"):
-            artifacts = _pack(order, raw, partial)
+            artifacts = {manifest.SBOM: described.result(), **_pack(order, raw, partial)}
     shutil.copyfile(order.deb, package)
     artifacts[package.name] = manifest.measure(package)
     return _manifest(order, result, artifacts)
@@ -153,8 +153,7 @@ def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
     """Measure each format, the raw file while others are made of it; a raw image that nobody asked for goes."""
     formats, artifacts = order.formats, dict[str, Artifact]()
     stop = threading.Event()
-    with ThreadPoolExecutor(2) as pool:
-        described = pool.submit(_write_sbom, order, raw, partial / manifest.SBOM)
+    with ThreadPoolExecutor(1) as pool:
         measured = pool.submit(manifest.measure, raw, cancelled=stop.is_set) if "raw" in formats else None
         try:
             if "qcow2" in formats:
@@ -165,7 +164,6 @@ def _pack(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]:
                 artifacts |= _pack_payload(order, raw, partial)
             if measured is not None:
                 artifacts[raw.name] = measured.result()
-            artifacts[manifest.SBOM] = described.result()
         except BaseException:
             stop.set()
             raise
@@ -183,12 +181,13 @@ def _pack_payload(order: Order, raw: Path, partial: Path) -> dict[str, Artifact]
     return {f"{PAYLOAD}/{name}": manifest.measure(directory / name) for name in (INDEX, IMAGE)}
 
 
-def _write_sbom(order: Order, raw: Path, target: Path) -> Artifact:
+def _write_sbom(order: Order, target: Path) -> Artifact:
+    """Of the packages of the first layer, and ours."""
     from images import sbom  # noqa: PLC0415 - takes a moment, and an image that stands already needs none of it
 
-    status = FileSystem(raw, disk.ROOT.start).text(dpkg.STATUS)
+    ours = run(["dpkg-deb", "--field", order.deb]).stdout
     text = sbom.document(
-        dpkg.installed(status or ""),
+        dpkg.installed(f"{order.base.status}\n\nStatus: install ok installed\n{ours}"),
         suite=order.inputs.rootfs.debian.suite,
         key=order.inputs.key,
         version=order.inputs.package.version,

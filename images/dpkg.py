@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
 
 STATUS = "/var/lib/dpkg/status"
 _FIELDS = re.compile(r"^(Package|Status|Version|Architecture|Source|Maintainer): (.+)$", re.MULTILINE)
 _SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>\S+)\))?")
 
 
-class Package(BaseModel):
+@dataclass(frozen=True)
+class Package:
     """An installed Debian package, and the source package that it was built from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     version: str
@@ -28,6 +26,11 @@ def installed(status: str) -> tuple[Package, ...]:
     """The installed packages of a status file, by name and architecture."""
     found = (_package(dict(_FIELDS.findall(paragraph))) for paragraph in status.split("\n\n"))
     return tuple(sorted((package for package in found if package), key=lambda p: (p.name, p.architecture)))
+
+
+def versions(status: str) -> dict[str, str]:
+    """Package -> version of what is installed."""
+    return {package.name: package.version for package in installed(status)}
 
 
 def _package(fields: dict[str, str]) -> Package | None:

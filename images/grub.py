@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.model import format_size
+from config.sizes import format_size
 from images.errors import BuildError
 
 SECTOR = 512

@@ -13,7 +13,7 @@ from pathlib import Path
 from config.door import run
 from images import namespace
 from images.errors import BuildError, MirrorError, SpaceError
-from images.sources import proxy_environment
+from images.proxies import proxy_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -14,6 +14,8 @@ from images.tree import Tree
 
 _TREE_SIZE = 3 << 29
 """Bytes that the tree may take."""
+_ASIDE = ("usr/lib/firmware", "usr/lib/modules")
+"""A third of the tree, which is in the filled disk as it is; nothing here looks at it."""
 
 
 def make_disk(job: DiskJob) -> Result:
@@ -22,17 +24,24 @@ def make_disk(job: DiskJob) -> Result:
     tree.path.mkdir()
     tree.keep_in_memory(_TREE_SIZE)
     with ThreadPoolExecutor(1) as beside:
-        copied = beside.submit(run, ["cp", "--sparse=auto", "--reflink=auto", job.filled, raw], timeout=1800)
-        tree.unpack(Path(job.tar))
+        copied = beside.submit(_copy, job.filled, raw)
+        tree.unpack(Path(job.tar), without=_ASIDE)
         before = delta.snapshot(tree.path)
         core, loader = _put_upon(tree, job, identity)
         changes = delta.requests(before, delta.snapshot(tree.path), tree.path, job.date)
         copied.result()
-    run(disk.partition_argv(raw), stdin=disk.partition_script(identity))
+    _partition(raw, identity)
     _write_root(raw, tree, identity, changes)
     _write_esp(raw, tree, identity, loader)
     _write_boot_sectors(raw, tree, core)
     return tree.result()
+
+
+def _copy(filled: str, raw: Path) -> None:
+    """And have it on the disk: debugfs waits for that in any case, and here it goes on beside other work."""
+    run(["cp", "--sparse=auto", "--reflink=auto", filled, raw], timeout=1800)
+    with raw.open("rb") as f:
+        os.fsync(f.fileno())
 
 
 def _put_upon(tree: Tree, job: DiskJob, identity: disk.Identity) -> tuple[bytes, bytes]:
@@ -66,6 +75,20 @@ def _boot_loaders(tree: Tree, identity: disk.Identity) -> tuple[bytes, bytes]:
     tree.run("grub-mkimage", *bios)
     tree.run("grub-mkimage", "-O", "x86_64-efi", "-p", "/EFI/debian", "-o", "/mnt/grub.efi", *grub.EFI_MODULES)
     return (tree.path / "mnt/core.img").read_bytes(), (tree.path / "mnt/grub.efi").read_bytes()
+
+
+def _partition(raw: Path, identity: disk.Identity) -> None:
+    """With tables made in an empty file: sfdisk waits until all of what it has opened is on the disk."""
+    empty = raw.with_name("tables")
+    with empty.open("xb") as f:
+        f.truncate(disk.DISK_SIZE)
+    run(disk.partition_argv(empty), stdin=disk.partition_script(identity))
+    with empty.open("rb") as tables, raw.open("r+b") as f:
+        for start in (0, disk.DISK_SIZE - disk.MIB):
+            tables.seek(start)
+            f.seek(start)
+            f.write(tables.read(disk.MIB))
+    empty.unlink()
 
 
 def _write_root(raw: Path, tree: Tree, identity: disk.Identity, changes: list[str]) -> None:

@@ -14,7 +14,7 @@ from images import disk
 from images.dependencies import closure
 from images.jobs import RAW, STATUS, TAR, Result, RootfsJob
 from images.packages import DEBCONF, DISABLED_UNITS, DPKG_OPTIONS, ENABLED_UNITS, MASKED_UNITS
-from images.sources import proxy_environment
+from images.proxies import proxy_environment
 from images.tree import SHIMS, Tree
 from images.unpack import ROOM, Packages
 

@@ -12,8 +12,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images import dpkg
-
 NAME = "manifest.json"
 SUMS = "SHA256SUMS"
 SUMS_SIGNATURE = "SHA256SUMS.sig"
@@ -125,8 +123,3 @@ def next_data(fd: int, at: int, size: int) -> int:
         if e.errno == errno.ENXIO:
             return size
         raise
-
-
-def parse_dpkg_status(status: str) -> dict[str, str]:
-    """Package -> version of what is installed, from /var/lib/dpkg/status."""
-    return {package.name: package.version for package in dpkg.installed(status)}

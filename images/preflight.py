@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from config.door import SYSTEM_PATH
-from config.model import format_size
+from config.sizes import format_size
 from images import namespace
 from images.errors import PreflightError, SpaceError
 from images.sources import KEYRING

@@ -8,7 +8,6 @@ ask for.
 from __future__ import annotations
 
 import lzma
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from config.errors import CommandError
 from config.model import Debian
 from images.errors import MirrorError
 from images.packages import FIRMWARE, FIRMWARE_COMPONENT
+from images.proxies import proxy_environment
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 """Of the package debian-archive-keyring: the same path on the build host and in the image."""
@@ -30,7 +30,6 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 _CARRIED = re.compile(
     r"Acquire::((http|https|ftp|socks|tor)(::\S+)?|Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) \".+\";"
 )
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,6 @@ def apt_options(mirror: Mirror | None, dump: str | None = None) -> list[str]:
     text = run(["apt-config", "dump"]).stdout if dump is None else dump
     carried = [line for line in text.splitlines() if _CARRIED.fullmatch(line)]
     return [*carried, 'Acquire::Check-Valid-Until "false";'] if mirror and mirror.past else carried
-
-
-def proxy_environment() -> dict[str, str]:
-    """The proxy variables of our own environment, which apt honours too."""
-    return {name: os.environ[name] for name in _PROXY_VARIABLES if name in os.environ}
 
 
 def survey(mirror: Mirror, suite: str, scratch: Path) -> Offer:

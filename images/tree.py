@@ -9,13 +9,13 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from config.door import SYSTEM_PATH, Output, run
+from images.dpkg import versions
 from images.errors import BuildError
 from images.jobs import Result
-from images.manifest import parse_dpkg_status
 
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "LC_ALL": "C.UTF-8"}
 SHIMS = "mnt/shims"
@@ -103,9 +103,10 @@ class Tree:
         if _available_memory() > 3 * size:
             run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "tree", self.path])
 
-    def unpack(self, tar: Path) -> None:
-        """Fill it from a tar."""
-        options = ["--numeric-owner", "--xattrs", "--xattrs-include=*"]
+    def unpack(self, tar: Path, without: Sequence[str] = ()) -> None:
+        """Fill it from a tar, but for some directories."""
+        options = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "--anchored"]
+        options += [f"--exclude=./{directory}" for directory in without]
         run(["tar", "-x", *options, "-C", self.path, "-f", tar], timeout=1800)
 
     def run(self, *argv: str) -> Output:
@@ -138,7 +139,7 @@ class Tree:
     def result(self) -> Result:
         """The facts that the manifest tells."""
         status = (self.path / "var/lib/dpkg/status").read_text()
-        return Result(parse_dpkg_status(status), self.kernel())
+        return Result(versions(status), self.kernel())
 
     def kernel(self) -> str:
         """Version of the one kernel."""

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from config.door import run
-from config.model import Cluster, Node, format_size
+from config.model import Cluster, Node
+from config.sizes import format_size
 from images import preflight
 from images.imagefile import info
 from lab import machine

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from config.model import Cluster, DiskRule, Node, format_size
+from config.model import Cluster, DiskRule, Node
+from config.sizes import format_size
 from lab import media
 from lab.errors import LabError
 from lab.media import Firmware, Via

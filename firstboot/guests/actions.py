@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import NoReturn
 
+from config.sizes import parse_size
 from firstboot import ssh
 from firstboot.brief import known, read_brief
 from firstboot.errors import GuestError
@@ -39,9 +40,6 @@ def _size(text: str | None) -> int | None:
     """Bytes. Raises GuestError for what is no size."""
     if text is None:
         return None
-    # The config's own reader, and pydantic with it: a verb without sizes does not wait for that.
-    from config.values import parse_size  # noqa: PLC0415
-
     try:
         return parse_size(text)
     except ValueError as e:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from config.values import format_size
+from config.sizes import format_size
 from firstboot.errors import InstallError, RefusedError
 from firstboot.pinned import AGAIN, AwayError, refusal
 

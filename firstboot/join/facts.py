@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from config.model import Model, Node, SshKey, format_size
+from config.model import Model, Node, SshKey
+from config.sizes import format_size
 
 
 class Facts(Model):

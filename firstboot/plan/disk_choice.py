@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from config.model import DiskRule, format_size
+from config.model import DiskRule
+from config.sizes import format_size
 from firstboot.errors import BackingDiskError, SystemDiskError
 from firstboot.probe.disks import BlockDevice
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from config.machine import Machine
-from config.values import format_size
+from config.sizes import format_size
 from firstboot.probe.disks import BlockDevice
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config.diskrules import is_exact
-from config.model import DiskRule, format_size
+from config.model import DiskRule
+from config.sizes import format_size
 from firstboot.errors import SystemDiskError
 from firstboot.plan import backing, disk_choice
 from firstboot.plan.disk_choice import named

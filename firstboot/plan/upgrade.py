@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
-from config.values import format_size
+from config.sizes import format_size
 
 RELOADS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("etc/systemd/system/*", ("systemctl", "daemon-reload")),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from images import preflight
-from images.builders import engine, host
-from images.builders.engine import Engine
+from images.builders import host
 from images.disklayer import Format
 from images.errors import BuildError, EngineError, PreflightError
+
+if TYPE_CHECKING:
+    from images.builders.engine import Engine
 
 Where = Literal["auto", "local", "docker"]
 
@@ -32,9 +34,13 @@ def parse(text: str) -> Wish:
     return Wish(cast("Where", where), suite or host.suite())
 
 
-def engine_for(
-    wish: Wish, formats: tuple[Format, ...], connect: Callable[[], Engine] = engine.connect
-) -> Engine | None:
+def _connect() -> Engine:
+    from images.builders import engine  # noqa: PLC0415 - Docker's library takes a moment, and most builds need none
+
+    return engine.connect()
+
+
+def engine_for(wish: Wish, formats: tuple[Format, ...], connect: Callable[[], Engine] = _connect) -> Engine | None:
     """The engine to build with, or None to build here. Raises BuildError where neither can be.
 
     auto: here, unless something is missing for that.

@@ -17,6 +17,7 @@ from images import sources
 from images.errors import MirrorError
 from images.files import File, render
 from images.jobs import REPOSITORY
+from images.proxies import proxy_environment
 
 INSIDE = "/run/xenpair"
 """Where in a container all stands that is only for its time."""
@@ -87,7 +88,7 @@ class Apt:
         """Those of this host."""
         found = mirror()
         options = sources.apt_options(found) if shutil.which("apt-config") else []
-        proxies = proxy_options(sources.proxy_environment())
+        proxies = proxy_options(proxy_environment())
         return cls(found, [*proxies, *options], _CERTIFICATES if _CERTIFICATES.is_file() else None)
 
     def sources_for(self, release: str) -> tuple[sources.Source, ...]:

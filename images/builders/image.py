@@ -22,6 +22,7 @@ from images.cache import Cache, content_key
 from images.errors import BuildError
 from images.jobs import REPOSITORY
 from images.progress import Progress
+from images.proxies import proxy_environment
 
 SCRIPT = REPOSITORY / "templates/build/builder"
 FILES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT")
@@ -103,7 +104,7 @@ def _bootstrap(engine: Engine, recipe: Recipe, name: str, refused: str) -> None:
             run(
                 namespace.isolated(bootstrap_argv(recipe, options, tar)),
                 timeout=_TIMEOUT,
-                env=sources.proxy_environment(),
+                env=proxy_environment(),
             )
         except CommandError as e:
             raise BuildError(f"the builder's image cannot be had: {refused}; and {e.message}") from e

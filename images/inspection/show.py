@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from config.model import format_size
+from config.sizes import format_size
 from images.dpkg import Package
 from images.inspection.boot import BootEntry
 from images.inspection.difference import Difference, FileState

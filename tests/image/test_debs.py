@@ -14,8 +14,8 @@ from config.debian import Debian, Debs
 from config.door import run
 from images import packages, rootfs, sources
 from images.cache import Cache
+from images.dpkg import versions
 from images.errors import BuildError
-from images.manifest import parse_dpkg_status
 from images.rootfs import Request, Rootfs, rootfs_layer
 from tests.image.conftest import Said
 from tests.unit.deb_rig import BROKEN, HELLO, make_deb, make_dkms_deb
@@ -49,7 +49,7 @@ def test_a_ready_package_is_installed_and_of_a_kernel_module_only_that_stays(tmp
     status, index = read(layer, "var/lib/dpkg/status"), read(layer, f"usr/lib/modules/{layer.kernel}/modules.dep")
     assert f"./usr/lib/modules/{layer.kernel}/updates/dkms/hello.ko.xz" in names
     assert "updates/dkms/hello.ko.xz:" in index
-    installed = parse_dpkg_status(status)
+    installed = versions(status)
     assert installed["pv"] == "0.1-1"
     assert not {"dkms", "hello-dkms", "gcc-14", "make"} & installed.keys()
     assert not [name for name in installed if name.startswith("linux-headers")]

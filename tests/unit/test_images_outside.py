@@ -13,9 +13,10 @@ from config.door import run
 from config.findings import ConfigError
 from images import disk, manifest, namespace, preflight
 from images.disk import Identity
+from images.dpkg import versions
 from images.errors import BuildError, MirrorError, PreflightError, SpaceError
 from images.jobs import explain
-from images.manifest import Manifest, parse_dpkg_status
+from images.manifest import Manifest
 from images.seed import FILES, LABEL, SUMS, medium_size, read_seed, write_seed
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "cluster.yaml").read_text()
@@ -120,7 +121,7 @@ Version: 1
 Description: text
  Version: 9
 """
-    assert parse_dpkg_status(status) == {"a": "1:2.3-4"}
+    assert versions(status) == {"a": "1:2.3-4"}
 
 
 def test_a_manifest_of_another_format_is_not_understood(tmp_path: Path) -> None:
