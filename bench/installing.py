@@ -22,6 +22,7 @@ from lab.process import Process
 
 INSTALLING_LIMIT = 1.5
 """Times the floor."""
+_STEPS = ("start", "source", "write", "hand-over")
 _TIMEOUT = 1800.0
 
 
@@ -44,10 +45,7 @@ def measure_installing(config: Path, cache: Path, out: Path) -> list[Row]:
     return [
         Row("image unpacked to /dev/null, and as many bytes written by dd (the floor)", floor),
         Row("sha256 of the packed image, which the floor leaves out", proving),
-        *(
-            Row(f"installer: {step}", _seconds(f"timing: {step}", said))
-            for step in ("start", "source", "write", "hand-over")
-        ),
+        *(Row(f"installer: {step}", _seconds(f"timing: {step}", said)) for step in _STEPS),
         Row("installer, from its kernel's start to the reboot", took, INSTALLING_LIMIT * floor),
     ]
 

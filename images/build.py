@@ -18,6 +18,7 @@ from images import gpg, installer, iso, lock, manifest, namespace, netboot, pref
 from images.cache import Cache, locked
 from images.deb import firstboot_package
 from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
+from images.installed import installed_layer
 from images.iso import ISO, Medium, write_iso
 from images.manifest import Manifest
 from images.netboot import Tree
@@ -153,7 +154,8 @@ def _make_disk(build: _Build, formats: Sequence[Format]) -> Manifest:
     preflight.check_namespaces()
     preflight.check_space(_space_needed(build, formats))
     package = firstboot_package(build.inputs.package, build.store)
-    order = Order(build.inputs, build.loaded.cluster.config_hash(), build.base, package, formats, build.release)
+    upon = installed_layer(build.inputs.installed, build.base, build.store, build.progress)
+    order = Order(build.inputs, build.loaded.cluster.config_hash(), build.base, upon, package, formats, build.release)
     return make_artifacts(order, build.partial, build.store, build.progress)
 
 

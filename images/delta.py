@@ -1,4 +1,4 @@
-"""What changed in a tree, brought into the ext4 file system that was made of it before: requests to debugfs(8).
+"""What changed in a tree, to be brought into the ext4 file system that was made of it before: requests to debugfs(8).
 
 To fill a file system anew takes longer than all the rest of a small change. Nothing is mounted, and no root is needed.
 """
@@ -56,27 +56,37 @@ def snapshot(tree: Path) -> dict[str, Node]:
     return found
 
 
-def requests(before: Mapping[str, Node], after: Mapping[str, Node], tree: Path, date: int) -> list[str]:
+def changed(before: Mapping[str, Node], after: Mapping[str, Node]) -> dict[str, Node]:
+    """What is there afterwards, and was not, or was another."""
+    return {path: node for path, node in after.items() if before.get(path) != node}
+
+
+def requests(before: Mapping[str, Node], after: Mapping[str, Node], tree: Path, files: str, date: int) -> list[str]:
     """What makes of a file system with the tree before one with the tree after, in debugfs(8)'s language.
 
-    No time is later than date (seconds since the epoch). Raises BuildError for what cannot be said in it.
+    files: the directory in which debugfs finds the contents. No time is later than date (seconds since the epoch).
+    Raises BuildError for what cannot be said in it.
     """
-    changed = {path: node for path, node in after.items() if before.get(path) != node}
     gone = [path for path, node in before.items() if _must_go(node, after.get(path))]
-    said = [_removal(path, before[path]) for path in reversed(gone)]
-    for path, node in sorted(changed.items()):
+    said = [_removal(path, directory=before[path].is_directory) for path in reversed(gone)]
+    for path, node in sorted(changed(before, after).items()):
         kept = path in before and path not in gone
-        said += [*([] if kept else _creation(path, node, tree)), *_attributes(path, node, date)]
+        said += [] if kept else _creation(path, node, tree, files)
+        said += _attributes(path, node.mode, node.uid, node.gid, min(node.mtime // 10**9, date))
     return said
 
 
-def apply(argv: Sequence[str], said: Sequence[str], script: Path, environment: Mapping[str, str]) -> None:
-    """Have debugfs carry out requests, which it finds in script. Raises BuildError.
+def replacement(path: str, source: Path, mode: int, date: int) -> list[str]:
+    """What puts a file of root's in the place of one that is there."""
+    return [_removal(path), *_writing(path, str(source)), *_attributes(path, stat.S_IFREG | mode, 0, 0, date)]
 
-    argv: see images.disk.change_argv. SOURCE_DATE_EPOCH is what it takes for now (from e2fsprogs 1.47.1 on).
+
+def apply(argv: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
+    """Have debugfs carry out requests (argv: see images.disk.change_argv) in a directory. Raises BuildError.
+
+    SOURCE_DATE_EPOCH in environment is what it takes for now (from e2fsprogs 1.47.1 on).
     """
-    script.write_text("".join(f"{request}\n" for request in said))
-    done = run(argv, timeout=_TIMEOUT, env=environment)
+    done = run(argv, timeout=_TIMEOUT, cwd=directory, env=environment)
     # Behind its version, debugfs says there what went wrong; its exit code is 0 in any case.
     if faults := done.stderr.splitlines()[1:]:
         raise BuildError(f"debugfs could not bring the changes into the file system: {'; '.join(faults[:5])}")
@@ -87,28 +97,34 @@ def _must_go(old: Node, new: Node | None) -> bool:
     return new is None or (old != new and not (old.is_directory and new.is_directory))
 
 
-def _removal(path: str, node: Node) -> str:
-    return f"{'rmdir' if node.is_directory else 'rm'} {_quoted(path)}"
+def _removal(path: str, *, directory: bool = False) -> str:
+    return f"{'rmdir' if directory else 'rm'} {_quoted(path)}"
 
 
-def _creation(path: str, node: Node, tree: Path) -> list[str]:
-    # In the working directory: what debugfs takes for the parent of a path differs from request to request.
+def _creation(path: str, node: Node, tree: Path, files: str) -> list[str]:
     directory, _, name = path.rpartition("/")
     if node.is_directory:
-        made = f"mkdir {_word(name)}"
-    elif stat.S_ISLNK(node.mode):
+        return [_go(directory), f"mkdir {_word(name)}"]
+    if stat.S_ISLNK(node.mode):
         target = os.readlink(tree / path)  # noqa: PTH115 - Path.readlink() would drop a slash at its end
-        made = f"symlink {_word(name)} {_word(target)}"
-    elif stat.S_ISREG(node.mode) and node.links == 1 and not os.listxattr(tree / path):
-        made = f"write {_word(str(tree / path))} {_word(name)}"
-    else:
-        raise BuildError(f"{path}: only plain files, directories and symbolic links can be put upon the first layer")
-    return [f"cd {_quoted(directory)}", made]
+        return [_go(directory), f"symlink {_word(name)} {_word(target)}"]
+    if stat.S_ISREG(node.mode) and node.links == 1 and not os.listxattr(tree / path):
+        return _writing(path, f"{files}/{path}")
+    raise BuildError(f"{path}: only plain files, directories and symbolic links can be put upon the first layer")
 
 
-def _attributes(path: str, node: Node, date: int) -> Iterator[str]:
-    mtime = min(node.mtime // 10**9, date)
-    values = {"mode": f"0{node.mode:o}", "uid": node.uid, "gid": node.gid, "mtime": f"@{mtime}"}
+def _writing(path: str, source: str) -> list[str]:
+    directory, _, name = path.rpartition("/")
+    return [_go(directory), f"write {_word(source)} {_word(name)}"]
+
+
+def _go(directory: str) -> str:
+    """Since what debugfs takes for the parent of a path differs from request to request, names are used there."""
+    return f"cd {_quoted(directory)}"
+
+
+def _attributes(path: str, mode: int, uid: int, gid: int, mtime: int) -> Iterator[str]:
+    values = {"mode": f"0{mode:o}", "uid": uid, "gid": gid, "mtime": f"@{mtime}"}
     return (f"sif {_quoted(path)} {field} {value}" for field, value in values.items())
 
 

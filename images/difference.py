@@ -37,7 +37,7 @@ def make_difference(job: DifferenceJob) -> Result:
         pairs = [(one, other)]
     lines += [line for pair in pairs[:_EXPLAINED] for line in _diffoscope(*pair)]
     Path(job.report).write_text("".join(f"{line}\n" for line in lines))
-    return Result({}, "")
+    return Result({}, "", [])
 
 
 def first_difference(one: Path, other: Path) -> str:

@@ -1,4 +1,4 @@
-"""The second layer: from the root file system and our package to the artifacts, in a directory of their own."""
+"""The last layer: from the root file system and our package to the artifacts, in a directory of their own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Literal, get_args
 from config.door import run
 from config.model import Cluster
 from config.payload import IMAGE, INDEX
-from images import deb, disk, dpkg, grub, manifest, payload, sources
+from images import deb, disk, dpkg, grub, installed, manifest, payload, sources
 from images.cache import Cache, content_key
 from images.deb import Package
 from images.errors import BuildError
-from images.files import File, code, fingerprints, read_tree, render, write_tree
-from images.jobs import DiskJob, Result, run_inside
+from images.files import File, code, fingerprints, read_tree, render
+from images.installed import Installed
+from images.jobs import explaining
 from images.lock import Lock
+from images.makedisk import Parts, make_disk
 from images.manifest import Artifact, Manifest
 from images.packages import XEN_VERSION
 from images.progress import Progress
@@ -36,8 +38,8 @@ PAYLOAD = f"{TREE}/image"
 LOADERS = "iso"
 """Directory of the boot loaders that the install medium is made with."""
 _CODE = (
-    *("delta.py", "disk.py", "disklayer.py", "dpkg.py", "files.py", "grub.py", "inside.py"),
-    *("makedisk.py", "payload.py", "sbom.py", "tree.py"),
+    *("delta.py", "disk.py", "disklayer.py", "dpkg.py", "files.py", "grub.py"),
+    *("makedisk.py", "payload.py", "sbom.py"),
 )
 _TIMEOUT = 1800.0
 _BUILT_HERE = "built with the image"
@@ -52,7 +54,9 @@ class Inputs:
 
     rootfs: Request
     package: Package
+    installed: installed.Request
     files: Mapping[str, File]
+    """By their path in the image, which for a template ends in .j2."""
     dom0_memory: int
     upgrades: sources.Mirror
     """What the running node's apt is set to."""
@@ -63,15 +67,15 @@ class Inputs:
         """Raises MirrorError where this host's apt knows no Debian archive, LockError for another config's lock."""
         base, package, upgrades = Request.of(cluster.debian, lock), Package.read(), sources.resolve(cluster.debian)
         files = {name: file for name, file in read_tree(TEMPLATES / "image").items() if not is_early(name)}
+        upon = installed.Request.of(base.key, package, (name.removesuffix(".j2") for name in files))
         inputs = {
-            "rootfs": base.key,
-            "package": package.version,
+            "installed": upon.key,
             "files": fingerprints(files),
             "dom0_memory": cluster.dom0.memory,
             "upgrades": asdict(upgrades),
             "code": code(_CODE),
         }
-        return cls(base, package, files, cluster.dom0.memory, upgrades, content_key(inputs))
+        return cls(base, package, upon, files, cluster.dom0.memory, upgrades, content_key(inputs))
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Order:
     inputs: Inputs
     config_hash: str
     base: Rootfs
+    installed: Installed
     deb: Path
     formats: Sequence[Format]
     release: bool
@@ -109,26 +114,13 @@ def make_artifacts(order: Order, partial: Path, cache: Cache, progress: Progress
     with cache.scratch() as scratch, ThreadPoolExecutor(1) as beside:
         with progress.stage("writing the disk"):
             described = beside.submit(_write_sbom, order, partial / manifest.SBOM)
-            write_tree(_rendered(order), scratch / "files")
-            result = run_inside(_job(order, scratch, raw), timeout=_TIMEOUT)
+            with explaining():
+                make_disk(Parts(order.base, order.installed, _rendered(order), order.identity), raw, scratch)
         with progress.stage(f"packing {', '.join(order.formats)} and summing up"):
             artifacts = {manifest.SBOM: described.result(), **_pack(order, raw, partial)}
     shutil.copyfile(order.deb, package)
     artifacts[package.name] = manifest.measure(package)
-    return _manifest(order, result, artifacts)
-
-
-def _job(order: Order, scratch: Path, raw: Path) -> DiskJob:
-    return DiskJob(
-        tree=str(scratch / "tree"),
-        tar=str(order.base.tar),
-        filled=str(order.base.raw),
-        deb=str(order.deb),
-        files=str(scratch / "files"),
-        raw=str(raw.absolute()),
-        key=order.inputs.key,
-        date=order.base.date,
-    )
+    return _manifest(order, artifacts)
 
 
 def _rendered(order: Order) -> dict[str, File]:
@@ -203,18 +195,18 @@ def locked_sums(lock: Lock | None) -> dict[str, str]:
     return {name: locked.sha256 for name, locked in lock.packages.items() if locked.sha256} if lock else {}
 
 
-def _manifest(order: Order, result: Result, artifacts: dict[str, Artifact]) -> Manifest:
+def _manifest(order: Order, artifacts: dict[str, Artifact]) -> Manifest:
     return Manifest(
         suite=order.inputs.rootfs.debian.suite,
         key=order.inputs.key,
         release=order.release,
         config_hash=order.config_hash,
         root_uuid=order.identity.root,
-        kernel=result.kernel,
+        kernel=order.base.kernel,
         warnings=order.base.warnings,
         sources=tuple(line for source in order.base.sources for line in source.one_line()),
         artifacts=artifacts,
-        packages=result.packages,
+        packages=order.installed.packages,
         origins={**order.base.origins, deb.NAME: _BUILT_HERE},
         modules=dict(order.base.modules),
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from config.sizes import format_size
 from images.errors import BuildError
@@ -49,6 +50,17 @@ def early_config(root_uuid: str) -> str:
 def efi_config(root_uuid: str) -> str:
     """EFI/debian/grub.cfg on the ESP, as Debian's grub-install writes it."""
     return early_config(root_uuid) + "configfile $prefix/grub.cfg\n"
+
+
+def bios_argv(mkimage: Sequence[str], parts: Path, early: Path, core: Path) -> list[str]:
+    """grub-mkimage of core.img, which does first what the file early says; parts: GRUB's own, for BIOS."""
+    words = ["-O", "i386-pc", "-p", "/boot/grub", "-c", str(early), "-o", str(core), *BIOS_MODULES]
+    return [*mkimage, "-d", str(parts), *words]
+
+
+def efi_argv(mkimage: Sequence[str], parts: Path, loader: Path) -> list[str]:
+    """grub-mkimage of the loader for UEFI; parts: GRUB's own, for UEFI."""
+    return [*mkimage, "-d", str(parts), "-O", "x86_64-efi", "-p", "/EFI/debian", "-o", str(loader), *EFI_MODULES]
 
 
 def boot_sector(boot_img: bytes, core_lba: int) -> bytes:

@@ -13,14 +13,14 @@ from dataclasses import asdict
 
 from config.errors import XenpairError
 from images.difference import make_difference
-from images.jobs import CodeJob, DifferenceJob, DiskJob, InstallerJob, RootfsJob
-from images.makedisk import make_disk
+from images.jobs import CodeJob, DifferenceJob, InstalledJob, InstallerJob, RootfsJob
+from images.makeinstalled import make_installed
 from images.makeinstaller import make_code, make_installer
 from images.makerootfs import make_rootfs
 
 _JOBS = {
     "RootfsJob": lambda fields: make_rootfs(RootfsJob(**fields)),
-    "DiskJob": lambda fields: make_disk(DiskJob(**fields)),
+    "InstalledJob": lambda fields: make_installed(InstalledJob(**fields)),
     "InstallerJob": lambda fields: make_installer(InstallerJob(**fields)),
     "DifferenceJob": lambda fields: make_difference(DifferenceJob(**fields)),
     "CodeJob": lambda fields: make_code(CodeJob(**fields)),

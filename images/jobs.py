@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from config.door import run
+from config.errors import CommandError
 from images import namespace
 from images.errors import BuildError, MirrorError, SpaceError
 from images.proxies import proxy_environment
@@ -20,8 +22,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 TAR = "rootfs.tar"
 RAW = "disk.raw"
+TOOLS = "tools"
 STATUS = "status"
-"""What a layer of a root file system holds: the tree, a disk that is filled with it, and a copy of dpkg's record."""
+"""What a layer of a root file system holds: the tree, a disk that is filled with it, programs, and dpkg's record."""
+CHANGES = "changes"
+FILES = "files"
+"""What the layer of an installed package holds: requests for debugfs, and the contents that these write."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,14 @@ class RootfsJob:
 
 
 @dataclass(frozen=True)
-class DiskJob:
-    """Put our package and files upon a tree, and what that changed into a copy (raw) of the disk filled with it."""
+class InstalledJob:
+    """Install our package upon a tree, and put what that changes into layer; room: names of the files to come later."""
 
     tree: str
     tar: str
-    filled: str
     deb: str
-    files: str
-    raw: str
-    key: str
+    layer: str
+    room: tuple[str, ...]
     date: int
 
 
@@ -91,15 +95,16 @@ class DifferenceJob:
     report: str
 
 
-Job = RootfsJob | DiskJob | InstallerJob | CodeJob | DifferenceJob
+Job = RootfsJob | InstalledJob | InstallerJob | CodeJob | DifferenceJob
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the build wants to know of the tree: package -> version, and its kernel."""
+    """What the build wants to know of the tree: package -> version, its kernel, and the files below /boot."""
 
     packages: dict[str, str]
     kernel: str
+    boot: list[str]
 
 
 def run_inside(job: Job, *, timeout: float) -> Result:
@@ -114,6 +119,17 @@ def run_inside(job: Job, *, timeout: float) -> Result:
     if done.returncode != 0:
         raise explain(done.stderr)
     return Result(**json.loads(done.stdout))
+
+
+@contextlib.contextmanager
+def explaining() -> Iterator[None]:
+    """Around tools that run outside of the namespace: raises the error that their failure stands for."""
+    try:
+        yield
+    except CommandError as e:
+        raise explain(f"{e.message}\n{e.stderr}") from e
+    except OSError as e:
+        raise explain(str(e)) from e
 
 
 def explain(stderr: str) -> BuildError:

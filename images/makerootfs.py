@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config.door import run
-from images import disk
+from images import disk, tools
 from images.dependencies import closure
-from images.jobs import RAW, STATUS, TAR, Result, RootfsJob
+from images.jobs import RAW, STATUS, TAR, TOOLS, Result, RootfsJob
 from images.packages import DEBCONF, DISABLED_UNITS, DPKG_OPTIONS, ENABLED_UNITS, MASKED_UNITS
 from images.proxies import proxy_environment
 from images.tree import SHIMS, Tree
@@ -59,6 +59,7 @@ def make_rootfs(job: RootfsJob) -> Result:
             _build_modules(tree, job)
             _settle_units(tree)
     _boot_files(tree)
+    tools.take(tree, layer / TOOLS)
     tree.clean()
     with ThreadPoolExecutor(1) as beside:
         packed = beside.submit(run, _tar_argv(tree, layer / TAR), timeout=1800)

@@ -12,19 +12,20 @@ from config.model import Debian
 from images import backport, debs, packages, sources
 from images.cache import Cache, content_key
 from images.files import File, code, fingerprints, read_tree, write_tree
-from images.jobs import RAW, REPOSITORY, STATUS, TAR, RootfsJob, run_inside
+from images.jobs import RAW, REPOSITORY, STATUS, TAR, TOOLS, RootfsJob, run_inside
 from images.lock import Lock, check_covers
 from images.modules import SCRIPT, Modules
 from images.progress import Progress
 from images.selection import Question, select
 from images.supply import DKMS, supplied
+from images.tools import Tools
 
 TEMPLATES = REPOSITORY / "templates"
 _LVM_CONF = "etc/lvm/lvm.conf"
 _CHOICE = ("archive.py", "lock.py", "origins.py", "selection.py", "sources.py", "supply.py")
 _CODE = (
     *("debfile.py", "dependencies.py", "disk.py", "inside.py", "makerootfs.py", "modules.py", "packages.py"),
-    *("rootfs.py", "tree.py", "unpack.py"),
+    *("rootfs.py", "tools.py", "tree.py", "unpack.py"),
 )
 _TIMEOUT = 3600.0
 
@@ -36,8 +37,11 @@ class Rootfs:
     tar: Path
     raw: Path
     """A disk whose root file system holds the same; the rest of it is empty."""
+    tools: Tools
     status: str
     kernel: str
+    boot: frozenset[str]
+    """The files below /boot."""
     sources: tuple[sources.Source, ...]
     warnings: tuple[str, ...]
     date: int
@@ -179,6 +183,7 @@ def _make(request: Request, base: Rootfs | None, scratch: Path, cache: Cache, pr
     told = {**(base.origins if base else {}), **chosen.origins, **(modules.origins(result.packages) if modules else {})}
     facts = {
         "kernel": result.kernel,
+        "boot": result.boot,
         "sources": [asdict(source) for source in (*chosen.offer.sources, *request.debs.kept())],
         "warnings": [*chosen.offer.warnings, *chosen.warnings],
         "date": chosen.offer.date,
@@ -197,8 +202,10 @@ def _load(layer: Path) -> Rootfs:
     return Rootfs(
         tar=layer / TAR,
         raw=layer / RAW,
+        tools=Tools(layer / TOOLS),
         status=(layer / STATUS).read_text(),
         kernel=facts["kernel"],
+        boot=frozenset(facts["boot"]),
         sources=offered,
         warnings=tuple(facts["warnings"]),
         date=facts["date"],

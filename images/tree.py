@@ -139,7 +139,8 @@ class Tree:
     def result(self) -> Result:
         """The facts that the manifest tells."""
         status = (self.path / "var/lib/dpkg/status").read_text()
-        return Result(versions(status), self.kernel())
+        boot = (path for path in (self.path / "boot").rglob("*") if path.is_file())
+        return Result(versions(status), self.kernel(), sorted(f"/{path.relative_to(self.path)}" for path in boot))
 
     def kernel(self) -> str:
         """Version of the one kernel."""

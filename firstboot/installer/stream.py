@@ -7,6 +7,7 @@ unpacks, and zstd unpacks while the disk writes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import mmap
 import os
@@ -24,6 +25,8 @@ from firstboot.installer.target import Mirrored, Target
 
 BUFFERS = 3
 """Pieces in memory: one that is unpacked, one that is written, and one between them."""
+PIPE = 1 << 20
+"""Bytes that a pipe holds, as many as anybody may ask for (pipe(7)): with 64 KiB, zstd and we would wait in turns."""
 HINT = "the disk does not boot; write the medium anew, or build the image again, then try again"
 
 
@@ -39,6 +42,9 @@ def pour(index: Index, image: Stream, target: Target | Mirrored, progress: Calla
         if process.stdin is None or process.stdout is None:
             raise InstallError("zstd was started without its pipes")
         stack.callback(process.stdout.close)
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
         writer = stack.enter_context(_Writer(target, max(piece.size for piece in index.pieces)))
         reader = ThreadPoolExecutor(1, "reader")
         # Nobody waits for a source that does not answer.

@@ -15,7 +15,7 @@ from config.debian import DebFile, Debs
 from config.door import Output
 from config.guest import Guest
 from config.model import Backport, Cluster, Heartbeat
-from images import backport, deb, disklayer, installer, packages, rootfs
+from images import backport, deb, disklayer, installed, installer, packages, rootfs
 from images.disklayer import Inputs
 from images.files import File
 from images.jobs import REPOSITORY
@@ -164,7 +164,7 @@ def reached(name: str) -> set[str]:
             layer
             for code, layers in (
                 ((*rootfs._CHOICE, *rootfs._CODE), BELOW_THE_DISK),
-                (disklayer._CODE, {DISK}),
+                ((*installed._CODE, *disklayer._CODE), {DISK}),
                 (installer._CODE, {INSTALLER, CODE}),
                 (("deb.py", "files.py"), {PACKAGE, DISK}),
                 (("backport.py", "debs.py", "openpgp.py", "pool.py", "sources.py"), BELOW_THE_DISK),
