@@ -19,7 +19,7 @@ from images.proxies import proxy_environment
 
 _ESSENTIAL = "?and(?architecture(amd64),?essential)"
 """apt-patterns(7): what every Debian system has."""
-_PRINTED = re.compile(r"^'(\S+)' \S+ \d+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
+_PRINTED = re.compile(r"^'(\S+)' ([^\s_]+)_\S+ \d+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
 _KIND = "archive"
 """Of the layers that packages are, each under its sha256."""
 _TIMEOUT = 3600.0
@@ -59,13 +59,14 @@ class Archive:
         """`apt-cache policy`: where each version of these could come from, as of the last question."""
         return self._ask("apt-cache", "policy", *packages)
 
-    def fetch(self, printed: str, cache: Cache) -> list[str]:
-        """Have in the cache what to_install() has printed; gives the sha256 (hex) of each package."""
-        chosen = {sha256: uri for uri, sha256 in _PRINTED.findall(printed)}
+    def fetch(self, printed: str, cache: Cache) -> dict[str, str]:
+        """Have in the cache what to_install() has printed; gives the sha256 (hex) of each package by its name."""
+        rows = _PRINTED.findall(printed)
+        chosen = {sha256: uri for uri, _, sha256 in rows}
         with cache.lock(_KIND, "fetching", waiting=lambda: None):
             self._fetch({sha256: uri for sha256, uri in chosen.items() if not place(sha256, cache).is_file()}, cache)
         note_use(chosen, cache)
-        return list(chosen)
+        return {name: sha256 for _, name, sha256 in rows}
 
     def prepare(self, preferences: str = "", status: str = "") -> None:
         """Make apt's room if need be, and let apt know these preferences and that system."""

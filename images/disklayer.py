@@ -184,15 +184,10 @@ def _write_sbom(order: Order, target: Path) -> Artifact:
         key=order.inputs.key,
         version=order.inputs.package.version,
         date=order.base.date,
-        sha256={**locked_sums(order.inputs.rootfs.lock), deb.NAME: manifest.measure(order.deb).sha256},
+        sha256={**order.base.sha256, deb.NAME: manifest.measure(order.deb).sha256},
     )
     target.write_text(text)
     return manifest.measure(target)
-
-
-def locked_sums(lock: Lock | None) -> dict[str, str]:
-    """Package -> sha256 of its .deb, of those that a lock knows; dpkg keeps none."""
-    return {name: locked.sha256 for name, locked in lock.packages.items() if locked.sha256} if lock else {}
 
 
 def _manifest(order: Order, artifacts: dict[str, Artifact]) -> Manifest:

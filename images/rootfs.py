@@ -21,6 +21,7 @@ from images.supply import DKMS, supplied
 from images.tools import Tools
 
 TEMPLATES = REPOSITORY / "templates"
+_FACTS = "layer.json"
 _LVM_CONF = "etc/lvm/lvm.conf"
 _CHOICE = ("archive.py", "lock.py", "origins.py", "selection.py", "sources.py", "supply.py")
 _CODE = (
@@ -50,6 +51,8 @@ class Rootfs:
     """Package -> where its version came from."""
     modules: Mapping[str, str]
     """NAME/VERSION of a kernel module that DKMS built -> where its source came from."""
+    sha256: Mapping[str, str]
+    """Package -> sha256 (hex) of its .deb."""
 
 
 def carried_by_initramfs() -> dict[str, File]:
@@ -137,6 +140,7 @@ def rootfs_layer(request: Request, cache: Cache, progress: Progress) -> Rootfs:
             with cache.scratch() as scratch:
                 _make(request, base, scratch, cache, progress)
                 cache.publish(scratch / "layer", "rootfs", request.key)
+    cache.used.update(_made_of(layer))
     return _load(layer)
 
 
@@ -189,12 +193,19 @@ def _make(request: Request, base: Rootfs | None, scratch: Path, cache: Cache, pr
         "date": chosen.offer.date,
         "origins": {name: origin for name, origin in told.items() if name in result.packages},
         "modules": modules.built() if modules else dict(base.modules) if base else {},
+        "sha256": {**(base.sha256 if base else {}), **chosen.debs},
+        "made_of": sorted(cache.used),
     }
-    write_file(layer / "layer.json", json.dumps(facts, indent=1))
+    write_file(layer / _FACTS, json.dumps(facts, indent=1))
+
+
+def _made_of(layer: Path) -> set[tuple[str, str]]:
+    """The layers below it: with them, a package more is all that is fetched."""
+    return {(kind, key) for kind, key in json.loads((layer / _FACTS).read_text())["made_of"]}
 
 
 def _load(layer: Path) -> Rootfs:
-    facts = json.loads((layer / "layer.json").read_text())
+    facts = json.loads((layer / _FACTS).read_text())
     offered = tuple(
         sources.Source(source["uri"], tuple(source["suites"]), tuple(source["components"]), source["signed_by"])
         for source in facts["sources"]
@@ -211,4 +222,5 @@ def _load(layer: Path) -> Rootfs:
         date=facts["date"],
         origins=facts["origins"],
         modules=facts["modules"],
+        sha256=facts["sha256"],
     )

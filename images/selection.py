@@ -22,13 +22,13 @@ _FILE = "selection.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """sha256 of each package, all in the cache; and what was known when they were chosen.
+    """sha256 of each package by its name, all in the cache; and what was known when they were chosen.
 
     wanted: those that were asked for by name; modules: packages (as apt takes them) whose kernel modules are to be
     built; origins: package -> where its version came from; warnings: of pools, beside those of the offer.
     """
 
-    debs: tuple[str, ...]
+    debs: dict[str, str]
     wanted: tuple[str, ...]
     modules: tuple[str, ...]
     offer: sources.Offer
@@ -37,7 +37,7 @@ class Selection:
 
     def paths(self, cache: Cache) -> list[Path]:
         """The .deb files."""
-        return [archive.place(sha256, cache) for sha256 in self.debs]
+        return [archive.place(sha256, cache) for sha256 in self.debs.values()]
 
 
 _JSON = TypeAdapter(Selection)
@@ -81,7 +81,7 @@ def select(question: Question, cache: Cache, progress: Progress) -> Selection:
         if layer.is_dir():
             known = _JSON.validate_json((layer / _FILE).read_bytes())
             if all(path.is_file() for path in known.paths(cache)):
-                archive.note_use(known.debs, cache)
+                archive.note_use(known.debs.values(), cache)
                 return known
         with cache.scratch() as scratch:
             chosen = _choose(question, scratch, cache, progress)
@@ -109,7 +109,7 @@ def _choose(question: Question, scratch: Path, cache: Cache, progress: Progress)
         debs = where.fetch(printed, cache)
     unused = origins.unused(supply.pools, versions)
     names = (*wanted, *(deb.name for deb in supply.files))
-    return Selection(tuple(debs), names, tuple(modules), offer, told, tuple(unused))
+    return Selection(debs, names, tuple(modules), offer, told, tuple(unused))
 
 
 def source_lines(offer: sources.Offer, supply: Supply) -> list[str]:

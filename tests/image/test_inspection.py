@@ -134,4 +134,5 @@ def test_the_bill_of_materials_names_every_package(artifacts: Artifacts, describ
     assert all(part["purl"].startswith("pkg:deb/") for part in document["components"])
     (own,) = [part for part in document["components"] if part["name"] == deb.NAME]
     assert own["hashes"] == [{"alg": "SHA-256", "content": described.artifacts[artifacts.deb.name].sha256}]
+    assert all("hashes" in part for part in document["components"])
     assert document["metadata"]["component"]["version"] == described.key

@@ -72,7 +72,7 @@ def test_apt_tells_where_a_package_is_from(where: Archive) -> None:
 
 def test_packages_are_kept_under_their_sums_and_fetched_once(where: Archive, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    kept = [archive.place(sha256, cache) for sha256 in where.fetch(chosen(where, "needs"), cache)]
+    kept = [archive.place(sha256, cache) for sha256 in where.fetch(chosen(where, "needs"), cache).values()]
     assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in kept] == [path.name for path in kept]
 
     times = [path.stat().st_mtime_ns for path in kept]
@@ -83,8 +83,8 @@ def test_packages_are_kept_under_their_sums_and_fetched_once(where: Archive, tmp
 def test_packages_are_layers_that_the_cache_knows_the_use_of(where: Archive, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     found = where.fetch(chosen(where, "needs"), cache)
-    assert {("archive", sha256) for sha256 in found} <= cache.used
-    assert {layer.key for layer in pruning.layers(cache)} == set(found)
+    assert {("archive", sha256) for sha256 in found.values()} <= cache.used
+    assert {layer.key for layer in pruning.layers(cache)} == set(found.values())
 
 
 def test_a_package_that_is_not_what_the_index_says_is_refused(where: Archive, tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ import pytest
 
 from config.door import run
 from images import dpkg, sbom
-from images.disklayer import locked_sums
 from images.jobs import REPOSITORY
-from images.lock import Lock, Locked
 
 KEY = "0123456789abcdef0123456789abcdef"
 SHA256 = "11" * 32
@@ -51,14 +49,6 @@ def test_our_own_package_is_not_told_as_debians_and_has_its_hash(components: dic
     assert own["purl"].startswith("pkg:deb/xenpair/xenpair-firstboot@")
     assert own["hashes"] == [{"alg": "SHA-256", "content": SHA256}]
     assert "hashes" not in components["drbd-utils"]
-
-
-def test_a_lock_tells_the_hashes_of_what_it_names(captured: Path) -> None:
-    packages = {"drbd-utils": Locked(version="9.22.0-1.1", sha256=SHA256), "grub2-common": Locked(version="1")}
-    sums = locked_sums(Lock(suite="trixie", date=0, packages=packages))
-    with_hash = [part["name"] for part in json.loads(text(captured, sha256=sums))["components"] if "hashes" in part]
-    assert with_hash == ["drbd-utils"]
-    assert locked_sums(None) == {}
 
 
 def test_the_same_image_has_the_same_text_and_another_one_another_serial_number(captured: Path) -> None:
