@@ -9,7 +9,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,9 +33,20 @@ class Finding:
 
 
 def build(debian: Debian, cache: Path, out: Path) -> Iterator[Finding]:
-    """What a build of a disk image takes."""
-    yield from programs("build", preflight.build_needs(()))
-    yield check("build", "namespaces of its own", preflight.check_namespaces)
+    """What a build of a disk image takes: programs and namespaces, or a Docker engine in the place of both."""
+    own = [
+        *programs("build", preflight.build_needs(())),
+        check("build", "namespaces of its own", preflight.check_namespaces),
+    ]
+    docker = check("build", "a Docker engine", _ask_engine)
+    lacking = [finding for finding in own if finding.state == "missing"]
+    if docker.state == "ok" and lacking:
+        where = "a build takes place in a container for lack of it"
+        own = [replace(finding, state="note", mend=where) if finding in lacking else finding for finding in own]
+    elif docker.state == "missing":
+        docker = replace(docker, what=f"{docker.what}: no --builder docker", state="note", mend="")
+    yield from own
+    yield docker
     yield _space("build", (cache, preflight.ROOTFS_SPACE + preflight.TREE_SPACE), (out, preflight.OUT_SPACE))
     yield check("build", f"Debian's archive, {debian.suite}", lambda: _ask_mirror(debian))
 
@@ -83,6 +94,12 @@ def _space(area: str, *needs: tuple[Path, int]) -> Finding:
     there = [(next(path for path in (place, *place.parents) if path.is_dir()), size) for place, size in needs]
     ask = functools.partial(preflight.check_space, there)
     return check(area, "disk space", ask, mend=".venv/bin/invoke cache --prune --older-than 1d")
+
+
+def _ask_engine() -> None:
+    from images.builders import engine  # noqa: PLC0415 - Docker's library takes a moment
+
+    engine.connect()
 
 
 def _ask_mirror(debian: Debian) -> None:

@@ -21,7 +21,6 @@ TOOLS = {
     "gpg-agent": "gpg-agent",
     "gpgv": "gpgv",
     "mcopy": "mtools",
-    "mkfs.ext4": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
     "mmdebstrap": "mmdebstrap",
     "mount": "mount",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from config.errors import XenpairError
 from config.model import Cluster
 from images import doctor, namespace, preflight, sources
+from images.builders import engine
 from images.doctor import Finding
-from images.errors import MirrorError, PreflightError
+from images.errors import EngineError, MirrorError, PreflightError
 from lab import doctor as command
 from lab.errors import LabError
 
@@ -87,6 +89,27 @@ def test_a_mirror_that_does_not_answer_is_missing(
     *_, last = doctor.build(debian, tmp_path, tmp_path)
     what = "cannot fetch http://mirror.example/debian/dists/trixie/InRelease"
     assert last == Finding("build", what, "missing", "check the network")
+
+
+def test_what_is_missing_is_worth_a_note_where_an_engine_builds(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda tool, **_: None if tool == "mcopy" else f"/usr/bin/{tool}")
+    monkeypatch.setattr(preflight, "check_namespaces", lambda: None)
+    monkeypatch.setattr(sources, "fetch", lambda *_: b"")
+    debian = cluster.debian.model_copy(update={"mirror": "http://mirror.example/debian"})
+    answers: list[XenpairError] = []
+
+    def connect() -> None:
+        if answers:
+            raise answers[0]
+
+    monkeypatch.setattr(engine, "connect", connect)
+    states = {finding.what: finding.state for finding in doctor.build(debian, tmp_path, tmp_path)}
+    assert (states["mcopy is not there"], states["a Docker engine"]) == ("note", "ok")
+    answers.append(EngineError("no engine", hint="start one"))
+    states = {finding.what: finding.state for finding in doctor.build(debian, tmp_path, tmp_path)}
+    assert (states["mcopy is not there"], states["no engine: no --builder docker"]) == ("missing", "note")
 
 
 def test_all_packages_are_installed_by_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
