@@ -139,7 +139,7 @@ def test_a_killed_build_leaves_no_half_image_no_process_no_mount_and_the_next_on
 def test_an_interrupted_build_clears_up_after_itself(own: Path) -> None:
     victim = subprocess.Popen(child(own), env=environment(), stderr=subprocess.PIPE, text=True)
     scratch = own / "cache" / "scratch"
-    wait_for(lambda: list(scratch.glob("*/files")), victim)
+    wait_for(lambda: list(scratch.glob("*/tree")), victim)
     victim.send_signal(signal.SIGINT)
     victim.wait(timeout=60)
     assert not list(scratch.iterdir())

@@ -20,7 +20,19 @@ from images.rootfs import Request, Rootfs, rootfs_layer
 from tests.image.conftest import Said
 from tests.unit.deb_rig import BROKEN, HELLO, make_deb, make_dkms_deb
 
-SMALL = ("initramfs-tools", "kmod", "linux-image-cloud-amd64", "logsave", "mdadm", "systemd-sysv", "udev", "zstd")
+SMALL = (
+    "initramfs-tools",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "logsave",
+    "mdadm",
+    "systemd-sysv",
+    "udev",
+    "zstd",
+    "e2fsprogs",
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
+)
 
 
 @pytest.fixture(autouse=True)
