@@ -137,7 +137,9 @@ def test_a_killed_build_leaves_no_half_image_no_process_no_mount_and_the_next_on
 
 
 def test_an_interrupted_build_clears_up_after_itself(own: Path) -> None:
-    victim = subprocess.Popen(child(own), env=environment(), stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores this signal, and so would the child of tests that run there.
+    argv = ["env", "--default-signal=INT", *child(own)]
+    victim = subprocess.Popen(argv, env=environment(), stderr=subprocess.PIPE, text=True)
     scratch = own / "cache" / "scratch"
     wait_for(lambda: list(scratch.glob("*/tree")), victim)
     victim.send_signal(signal.SIGINT)
