@@ -124,7 +124,17 @@ def _build_modules(tree: Tree, job: RootfsJob) -> None:
     if job.modules:
         environment = {**tree.environment, "INITRD": "No", "APT_CONFIG": job.apt_conf, **proxy_environment()}
         run(job.modules, timeout=3600, env=environment)
+        _forget_removed(tree)
         _make_initramfs(tree)
+
+
+def _forget_removed(tree: Tree) -> None:
+    """apt keeps its marks of packages that are gone."""
+    marks = tree.path / "var/lib/apt/extended_states"
+    there = tree.result().packages
+    rows = [row for row in marks.read_text().split("\n\n") if row.strip()]
+    kept = [row for row in rows if row.splitlines()[0].removeprefix("Package: ") in there]
+    marks.write_text("".join(f"{row.strip()}\n\n" for row in kept))
 
 
 def _initramfs_packages(tree: Tree) -> set[str]:

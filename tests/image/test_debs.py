@@ -5,6 +5,7 @@ The root file system is a small one: a kernel, its initramfs, and what settles t
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -64,6 +65,9 @@ def test_a_ready_package_is_installed_and_of_a_kernel_module_only_that_stays(tmp
     installed = versions(status)
     assert installed["pv"] == "0.1-1"
     assert not {"dkms", "hello-dkms", "gcc-14", "make"} & installed.keys()
+    marked = re.findall("^Package: (.+)$", read(layer, "var/lib/apt/extended_states"), re.MULTILINE)
+    assert "kmod" not in marked
+    assert set(marked) < installed.keys()
     assert not [name for name in installed if name.startswith("linux-headers")]
     assert not [name for name in names if name.startswith(("./var/lib/dkms", "./etc/dkms", "./usr/src/"))]
     assert "Package: linux-image-cloud-amd64\nStatus: hold ok installed" in status
