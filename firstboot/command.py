@@ -111,7 +111,9 @@ def _add_split_brain(commands: argparse._SubParsersAction[argparse.ArgumentParse
     what.add_argument("--keep", metavar="NODE", help="discard what the other node wrote since; to be typed out")
     what.add_argument("--copy", metavar="VOLUME", help="write this side's content of a volume to standard output")
     what.add_argument("--noticed", action="store_true", help="(DRBD's) it has found a split brain")
-    what.add_argument("--act", choices=["look", "part", "give-up", "go-on", "rejoin"], help="(the peer's) a step of it")
+    what.add_argument(
+        "--act", choices=["look", "part", "give-up", "go-on", "rejoin", "meet"], help="(the peer's) a step of it"
+    )
     parser.add_argument("generation", nargs="?", default="", help=argparse.SUPPRESS)
     parser.set_defaults(action=_split_brain)
 

@@ -93,8 +93,11 @@ def _do(brief: Brief, places: Places, node: str, action: Action, *arguments: str
 
 
 def act(brief: Brief, places: Places, action: Action, generation: str = "") -> None:
-    """One step on this side of what keep() decides."""
-    log.warning("split brain: %s on %s", action, brief.node)
+    """One step on this side: of what keep() decides, or to meet a peer that DRBD refused and that is no other half."""
+    if action == "meet":
+        log.info("the peer is let in once more, which DRBD has refused")
+    else:
+        log.warning("split brain: %s on %s", action, brief.node)
     match action:
         case "part":
             _part(brief)
@@ -109,6 +112,9 @@ def act(brief: Brief, places: Places, action: Action, generation: str = "") -> N
             _start_units()
         case "rejoin":
             _start_units()
+        case "meet":
+            if observe.drbd().connection == "StandAlone" and not is_noticed(brief, places):
+                _connect(brief)
 
 
 def copy(brief: Brief, volume: str, out: BinaryIO) -> None:

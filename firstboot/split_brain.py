@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,12 +19,15 @@ from firstboot.plan.split_brain import Kinship, Side, kinship
 from firstboot.probe.drbd import DrbdState, Generations
 from firstboot.probe.lvm import Volume
 
+MEET_AGAIN = 30.0
+"""Seconds after which two sides meet once more that DRBD keeps apart, and whose data do not."""
+
 ASK_LIMIT = 60.0
 """Seconds for the peer to tell what it knows."""
 
 PARTED = ("StandAlone", "WFConnection")
 
-Action = Literal["look", "part", "give-up", "go-on", "rejoin"]
+Action = Literal["look", "part", "give-up", "go-on", "rejoin", "meet"]
 
 
 # What this node knows.
@@ -101,10 +106,14 @@ def both(brief: Brief) -> tuple[Side, Side]:
 
 @dataclass(frozen=True)
 class SplitBrainStatus:
-    """state: none, detected, or unclear where DRBD refuses the peer and nothing tells why; reason says it to people."""
+    """state: none, detected, or unclear where DRBD refuses the peer and nothing tells why; reason says it to people.
+
+    kin: whether, by their generations, one side would simply follow the other if they met.
+    """
 
     state: Literal["none", "detected", "unclear"] = "none"
     reason: str = ""
+    kin: bool = False
 
 
 NONE = SplitBrainStatus()
@@ -148,7 +157,9 @@ def status(brief: Brief, places: Places, state: DrbdState) -> SplitBrainStatus:
     if relation in (Kinship.SPLIT, Kinship.AMBIGUOUS):
         return detected(brief)
     return SplitBrainStatus(
-        "unclear", f"DRBD refuses {brief.peer} (`dmesg` says why); no split brain: {relation.value}"
+        "unclear",
+        f"DRBD refuses {brief.peer} (`dmesg` says why); no split brain: {relation.value}",
+        kin=relation is not Kinship.UNRELATED,
     )
 
 
@@ -162,17 +173,33 @@ def detected(brief: Brief) -> SplitBrainStatus:
 
 
 class Refusal:
-    """Why DRBD refuses the peer, asked once each time that it does: the storage unit looks twice a second."""
+    """Why DRBD refuses the peer, asked once each time that it does: the storage unit looks twice a second.
 
-    def __init__(self, brief: Brief, places: Places) -> None:
+    now: seconds on a clock that nobody sets.
+    """
+
+    def __init__(self, brief: Brief, places: Places, now: Callable[[], float] = time.monotonic) -> None:
         self._brief = brief
         self._places = places
-        self._known = ""
+        self._now = now
+        self._known = NONE
+        self._asked = 0.0
 
     def reason(self, state: DrbdState) -> str:
         """For people; empty where DRBD does not refuse the peer."""
         if state.connection != "StandAlone":
-            self._known = ""
-        elif not self._known:
-            self._known = status(self._brief, self._places, state).reason
-        return self._known
+            self._known = NONE
+        elif self._known == NONE:
+            self._known, self._asked = status(self._brief, self._places, state), self._now()
+        return self._known.reason
+
+    def has_passed(self) -> bool:
+        """Whether to let the two meet once more: what DRBD refused for may be over, and it judges them anew.
+
+        Such as a proof of the peer that was garbled on its way, or a secret that was another one. Both sides drop the
+        connection for good then, whatever the reason.
+        """
+        if not self._known.kin or self._now() - self._asked < MEET_AGAIN:
+            return False
+        self._known = NONE
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from config.door import run
 from config.errors import CommandError
 from firstboot import fencing, mirrors, observe, split_brain
 from firstboot.brief import Brief, both_fresh
-from firstboot.errors import StorageError
+from firstboot.errors import SplitBrainError, StorageError
 from firstboot.places import Places
 from firstboot.plan.replication import (
     DeclareEqual,
@@ -72,7 +73,16 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
                 _declare_equal(brief.resource)
             case Wait(reason):
                 waiting(reason)
+                if refusal.has_passed():
+                    _meet_again(brief)
                 time.sleep(POLL)
+
+
+def _meet_again(brief: Brief) -> None:
+    """Let go of what DRBD has dropped for good, on both sides: if it still refuses, it says so once more."""
+    with contextlib.suppress(SplitBrainError):
+        split_brain.ask(brief, "meet")
+    run(["drbdadm", "connect", brief.resource], check=False, blot=[HANDED_SECRET])
 
 
 def _promote(resource: str, waiting: Callable[[str], None]) -> None:

@@ -303,6 +303,36 @@ def test_the_storage_unit_waits_and_says_for_what(node: Node, places: Places) ->
     assert refusal.reason(LOOK) == ""
 
 
+def test_who_is_kept_apart_for_no_reason_of_the_data_meets_again_after_a_while(node: Node, places: Places) -> None:
+    clock = [0.0]
+    refusal = split_brain.Refusal(BRIEF, places, now=lambda: clock[0])
+    parted = DrbdState("StandAlone", "Secondary", "Unknown", "Outdated", "DUnknown")
+    node.peer = replace(XEN2, generations=MINE)
+    assert "no split brain" in refusal.reason(parted)
+    assert not refusal.has_passed()
+    clock[0] = split_brain.MEET_AGAIN
+    assert refusal.has_passed()
+    assert not refusal.has_passed()
+
+
+def test_who_has_parted_is_never_brought_together(node: Node, places: Places) -> None:
+    clock = [0.0]
+    refusal = split_brain.Refusal(BRIEF, places, now=lambda: clock[0])
+    assert "split brain" in refusal.reason(DrbdState("StandAlone", "Secondary", "Unknown", "UpToDate", "DUnknown"))
+    clock[0] = 10 * split_brain.MEET_AGAIN
+    assert not refusal.has_passed()
+
+
+def test_the_peer_is_met_again_but_not_where_it_has_noticed_a_split_brain(node: Node, places: Places) -> None:
+    node.state = DrbdState("StandAlone", "Primary", "Unknown", "UpToDate", "Outdated")
+    settlement.act(BRIEF, places, "meet")
+    assert "drbdadm connect r0" in node.ran
+    node.ran.clear()
+    split_brain.note(BRIEF, places)
+    settlement.act(BRIEF, places, "meet")
+    assert "drbdadm connect r0" not in node.ran
+
+
 @pytest.mark.parametrize("words", ["", "yes", "discard what was written on xen1", "Discard what was written on xen2"])
 def test_without_the_words_nothing_is_touched(node: Node, places: Places, words: str) -> None:
     with pytest.raises(SplitBrainError, match="nothing is changed"):
