@@ -147,13 +147,14 @@ def status(brief: Brief, places: Places, state: DrbdState) -> SplitBrainStatus:
         # The ordinary loss of a peer.
         return NONE
     try:
-        mine, peer = both(brief)
+        # Of this side no more than that: what its disk holds of volumes may be half a write behind.
+        mine, peer = observe.generations(brief.resource), from_json(ask(brief, "look")).generations
     except (NodeError, CommandError) as e:
         why = e.message.splitlines()[0]
         return SplitBrainStatus(
             "unclear", f"DRBD refuses {brief.peer} (`dmesg` says why), which cannot be asked: {why}"
         )
-    relation = kinship(mine.generations, peer.generations)
+    relation = kinship(mine, peer)
     if relation in (Kinship.SPLIT, Kinship.AMBIGUOUS):
         return detected(brief)
     return SplitBrainStatus(
@@ -173,7 +174,7 @@ def detected(brief: Brief) -> SplitBrainStatus:
 
 
 class Refusal:
-    """Why DRBD refuses the peer, asked once each time that it does: the storage unit looks twice a second.
+    """Why DRBD refuses the peer: asked when it does, and every now and then, as the storage unit looks twice a second.
 
     now: seconds on a clock that nobody sets.
     """
@@ -199,7 +200,7 @@ class Refusal:
         Such as a proof of the peer that was garbled on its way, or a secret that was another one. Both sides drop the
         connection for good then, whatever the reason.
         """
-        if not self._known.kin or self._now() - self._asked < MEET_AGAIN:
+        if self._known.state != "unclear" or self._now() - self._asked < MEET_AGAIN:
             return False
-        self._known = NONE
-        return True
+        known, self._known = self._known, NONE
+        return known.kin
