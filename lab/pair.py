@@ -144,7 +144,7 @@ class Lab:
         if changed:
             raise LabError(
                 f"the lab in {directory} was made from another {' and another '.join(changed)}",
-                hint="`invoke lab.reset` deletes it and its disks; the next `invoke lab.up` makes it anew",
+                hint=f"`invoke lab.reset --lab {directory.name}` deletes it and its disks; then say the same again",
             )
         return lab
 
