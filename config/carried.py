@@ -9,7 +9,7 @@ from pathlib import Path
 from config.capacity import about
 from config.debian_files import located, unusable_files
 from config.document import parse, read
-from config.findings import Finding, Location
+from config.findings import ConfigError, Finding, Location
 from config.guest import Guest, is_carried
 from config.loader import Loaded
 from config.sizes import format_size
@@ -25,6 +25,12 @@ _QCOW_SIZE = slice(24, 32)
 def beside(config_file: Path, file: str) -> Path:
     """Where a file of that plain name lies on the build host."""
     return config_file.parent / file
+
+
+def require_files(loaded: Loaded) -> None:
+    """Raises ConfigError with all that check_files() finds."""
+    if faults := check_files(loaded):
+        raise ConfigError(faults)
 
 
 def check_files(loaded: Loaded) -> list[Finding]:

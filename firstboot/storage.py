@@ -79,7 +79,10 @@ def bring_up(brief: Brief, places: Places, waiting: Callable[[str], None]) -> No
 
 
 def _meet_again(brief: Brief) -> None:
-    """Let go of what DRBD has dropped for good, on both sides: if it still refuses, it says so once more."""
+    """Let go of what DRBD has dropped for good, on both sides: if it still refuses, it says so once more.
+
+    One attempt: the caller comes round again.
+    """
     with contextlib.suppress(SplitBrainError):
         split_brain.ask(brief, "meet")
     run(["drbdadm", "connect", brief.resource], check=False, blot=[HANDED_SECRET])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from config import secrets
-from config.carried import check_files
-from config.findings import ConfigError
+from config.carried import require_files
 from config.loader import Loaded
 from images import lock, preflight
-from images.cache import Cache, locked
+from images.cache import Cache
 from images.deb import Package, firstboot_package
 from images.preseed import write_preseed
 from images.progress import Progress
@@ -20,12 +19,8 @@ def build_answers(loaded: Loaded, out: Path, *, cache: Path, progress: Progress)
     """Write out/preseed and out/seed.img. Raises BuildError, and ConfigError where a file of the config is missing."""
     store = Cache(cache)
     preflight.check_tools()
-    if faults := check_files(loaded):
-        raise ConfigError(faults)
-    with (
-        locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")),
-        store.in_use(progress.note),
-    ):
+    require_files(loaded)
+    with store.building(out, progress.note):
         if lock.path_of(loaded.source).exists() or loaded.cluster.debian.snapshot:
             progress.warning("Debian's own installer takes what the mirror has then: no lock and no snapshot binds it")
         own = secrets.ensure(loaded.cluster, loaded.source.parent / "secrets")

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from config.door import run
 from images import sources
@@ -19,7 +21,7 @@ from images.proxies import proxy_environment
 
 _ESSENTIAL = "?and(?architecture(amd64),?essential)"
 """apt-patterns(7): what every Debian system has."""
-_PRINTED = re.compile(r"^'(\S+)' ([^\s_]+)_\S+ \d+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
+_PRINTED = re.compile(r"^'(\S+)' (\S+)_(\S+)_[a-z0-9]+\.deb \d+ (?:SHA256:([0-9a-f]{64}))?$", re.MULTILINE)
 _KIND = "archive"
 """Of the layers that packages are, each under its sha256."""
 _TIMEOUT = 3600.0
@@ -61,12 +63,12 @@ class Archive:
 
     def fetch(self, printed: str, cache: Cache) -> dict[str, str]:
         """Have in the cache what to_install() has printed; gives the sha256 (hex) of each package by its name."""
-        rows = _PRINTED.findall(printed)
-        chosen = {sha256: uri for uri, _, sha256 in rows}
+        rows = [row for row in parse_printed(printed) if row.sha256]
+        chosen = {row.sha256: row.uri for row in rows}
         with cache.lock(_KIND, "fetching", waiting=lambda: None):
             self._fetch({sha256: uri for sha256, uri in chosen.items() if not place(sha256, cache).is_file()}, cache)
         note_use(chosen, cache)
-        return {name: sha256 for _, name, sha256 in rows}
+        return {row.name: row.sha256 for row in rows}
 
     def prepare(self, preferences: str = "", status: str = "") -> None:
         """Make apt's room if need be, and let apt know these preferences and that system."""
@@ -119,6 +121,20 @@ class Archive:
         if check and done.returncode != 0:
             raise explain(done.stderr)
         return done.stdout
+
+
+class Printed(NamedTuple):
+    """A package that apt would fetch; sha256 in hex, empty where apt knows none."""
+
+    uri: str
+    name: str
+    version: str
+    sha256: str
+
+
+def parse_printed(text: str) -> list[Printed]:
+    """What `apt-get --print-uris install` has printed."""
+    return [Printed(uri, name, unquote(version), sha256) for uri, name, version, sha256 in _PRINTED.findall(text)]
 
 
 def place(sha256: str, cache: Cache) -> Path:

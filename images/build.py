@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import get_args
 
 from config import secrets
-from config.carried import check_files
+from config.carried import require_files
 from config.debian_files import on_this_host
 from config.door import write_file
-from config.findings import ConfigError
 from config.loader import Loaded
 from images import gpg, installer, iso, lock, manifest, namespace, netboot, preflight, pruning, seed, signing
-from images.cache import Cache, locked
+from images.cache import Cache
 from images.deb import firstboot_package
 from images.disklayer import NAME, TREE, Format, Inputs, Order, make_artifacts
 from images.installed import installed_layer
@@ -90,12 +89,8 @@ def build_image(
     preflight.check_tools(formats)
     if gpg_key:
         gpg.check(gpg_key)
-    if faults := check_files(loaded):
-        raise ConfigError(faults)
-    with (
-        locked(out / ".lock", waiting=lambda: progress.note(f"another build writes to {out}; waiting for it")),
-        store.in_use(progress.note),
-    ):
+    require_files(loaded)
+    with store.building(out, progress.note):
         _clear_leftovers(store, out, progress)
         own_secrets = secrets.ensure(loaded.cluster, own)
         inputs = Inputs.of(on_this_host(loaded), lock.read(lock.path_of(loaded.source)))

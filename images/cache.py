@@ -70,6 +70,15 @@ class Cache:
             yield
 
     @contextlib.contextmanager
+    def building(self, out: Path, tell: Callable[[str], None]) -> Iterator[None]:
+        """Keep other builds from writing to out, and every layer where it is."""
+        with (
+            locked(out / ".lock", waiting=lambda: tell(f"another build writes to {out}; waiting for it")),
+            self.in_use(tell),
+        ):
+            yield
+
+    @contextlib.contextmanager
     def unused(self, tell: Callable[[str], None]) -> Iterator[None]:
         """Keep every build out, so that layers may go."""
         with locked(self.root / _IN_USE, waiting=lambda: tell("a build uses the cache; waiting for its end")):

@@ -67,11 +67,11 @@ def requests(before: Mapping[str, Node], after: Mapping[str, Node], tree: Path, 
     files: the directory in which debugfs finds the contents. No time is later than date (seconds since the epoch).
     Raises BuildError for what cannot be said in it.
     """
-    gone = [path for path, node in before.items() if _must_go(node, after.get(path))]
-    said = [_removal(path, directory=before[path].is_directory) for path in reversed(gone)]
+    gone = {path: node for path, node in before.items() if _must_go(node, after.get(path))}
+    said = [_removal(path, directory=node.is_directory) for path, node in reversed(gone.items())]
     for path, node in sorted(changed(before, after).items()):
-        kept = path in before and path not in gone
-        said += [] if kept else _creation(path, node, tree, files)
+        if path not in before or path in gone:
+            said += _creation(path, node, tree, files)
         said += _attributes(path, node.mode, node.uid, node.gid, min(node.mtime // 10**9, date))
     return said
 

@@ -37,7 +37,7 @@ def make_difference(job: DifferenceJob) -> Result:
         pairs = [(one, other)]
     lines += [line for pair in pairs[:_EXPLAINED] for line in _diffoscope(*pair)]
     Path(job.report).write_text("".join(f"{line}\n" for line in lines))
-    return Result({}, "", [])
+    return Result()
 
 
 def first_difference(one: Path, other: Path) -> str:
@@ -113,7 +113,7 @@ def _dump(raw: Path, tree: Path) -> None:
     root, esp = tree / "root", tree / "esp"
     root.mkdir()
     esp.mkdir()
-    run(["debugfs", "-R", f'rdump / "{root}"', f"{raw}?offset={disk.ROOT.start}"], timeout=_TIMEOUT)
+    run(["debugfs", "-R", f'rdump / "{root}"', disk.root_at(raw)], timeout=_TIMEOUT)
     run(["mcopy", "-s", "-m", "-i", f"{raw}@@{disk.ESP.start}", "::*", esp])
     for ours in (root, esp):
         os.utime(ours, (0, 0))

@@ -89,15 +89,15 @@ def root_argv(mkfs: Sequence[str], image: Path, tree: Path, identity: Identity) 
 
 def uuid_argv(tune2fs: Sequence[str], image: Path, identity: Identity) -> list[str]:
     """tune2fs, which gives the root file system the image's UUID; its checksums stay (metadata_csum_seed)."""
-    return [*tune2fs, "-U", identity.root, _root_at(image)]
+    return [*tune2fs, "-U", identity.root, root_at(image)]
 
 
 def change_argv(debugfs: Sequence[str], image: Path, script: Path) -> list[str]:
     """debugfs, which does to the root file system what a script says."""
-    return [*debugfs, "-w", "-f", str(script), _root_at(image)]
+    return [*debugfs, "-w", "-f", str(script), root_at(image)]
 
 
-def _root_at(image: Path) -> str:
+def root_at(image: Path) -> str:
     """The root file system, as programs of e2fsprogs want it. The image's path may hold no question mark."""
     return f"{image.absolute()}?offset={ROOT.start}"
 

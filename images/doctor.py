@@ -16,6 +16,7 @@ from typing import Literal
 from config.errors import XenpairError
 from config.model import Debian
 from images import preflight, sources
+from images.builders import choice
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def build(debian: Debian, cache: Path, out: Path) -> Iterator[Finding]:
         *programs("build", preflight.build_needs(())),
         check("build", "namespaces of its own", preflight.check_namespaces),
     ]
-    docker = check("build", "a Docker engine", _ask_engine)
+    docker = check("build", "a Docker engine", choice.connect)
     lacking = [finding for finding in own if finding.state == "missing"]
     if docker.state == "ok" and lacking:
         where = "a build takes place in a container for lack of it"
@@ -94,12 +95,6 @@ def _space(area: str, *needs: tuple[Path, int]) -> Finding:
     there = [(next(path for path in (place, *place.parents) if path.is_dir()), size) for place, size in needs]
     ask = functools.partial(preflight.check_space, there)
     return check(area, "disk space", ask, mend=".venv/bin/invoke cache --prune --older-than 1d")
-
-
-def _ask_engine() -> None:
-    from images.builders import engine  # noqa: PLC0415 - Docker's library takes a moment
-
-    engine.connect()
 
 
 def _ask_mirror(debian: Debian) -> None:

@@ -15,7 +15,7 @@ from images.jobs import CHANGES, InstalledJob, run_inside
 from images.progress import Progress
 from images.rootfs import Rootfs
 
-_CODE = ("delta.py", "inside.py", "installed.py", "makeinstalled.py", "tree.py")
+_CODE = ("delta.py", "dpkg.py", "inside.py", "installed.py", "makeinstalled.py", "tree.py")
 _FACTS = "layer.json"
 _TIMEOUT = 1800.0
 

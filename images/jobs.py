@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from config.door import run
@@ -102,9 +102,9 @@ Job = RootfsJob | InstalledJob | InstallerJob | CodeJob | DifferenceJob
 class Result:
     """What the build wants to know of the tree: package -> version, its kernel, and the files below /boot."""
 
-    packages: dict[str, str]
-    kernel: str
-    boot: list[str]
+    packages: dict[str, str] = field(default_factory=dict)
+    kernel: str = ""
+    boot: list[str] = field(default_factory=list)
 
 
 def run_inside(job: Job, *, timeout: float) -> Result:
@@ -127,7 +127,7 @@ def explaining() -> Iterator[None]:
     try:
         yield
     except CommandError as e:
-        raise explain(f"{e.message}\n{e.stderr}") from e
+        raise explain(e.message) from e
     except OSError as e:
         raise explain(str(e)) from e
 

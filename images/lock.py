@@ -12,16 +12,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from images.archive import Archive
+from images.archive import Archive, parse_printed
 from images.errors import LockError
 from images.packages import FIRMWARE
 from images.sources import Offer
 
-_PRINTED_URI = re.compile(r"^'(\S+)' (\S+)_(\S+)_[a-z0-9]+\.deb \d+ (?:SHA256:([0-9a-f]{64}))?$", re.MULTILINE)
 _UPDATE = "`invoke lock --update` takes what the mirror has now"
 
 
@@ -117,8 +115,8 @@ def check_available(lock: Lock, archive: Archive) -> None:
 def parse_uris(text: str) -> dict[str, Locked]:
     """Packages of `apt-get --print-uris install`; those of a pool of our own (copy:) without a sum."""
     return {
-        name: Locked(version=unquote(version), sha256="" if uri.startswith("copy:") else sha256)
-        for uri, name, version, sha256 in _PRINTED_URI.findall(text)
+        row.name: Locked(version=row.version, sha256="" if row.uri.startswith("copy:") else row.sha256)
+        for row in parse_printed(text)
     }
 
 

@@ -14,7 +14,7 @@ from images import delta, disk, grub
 from images.files import File, write_tree
 from images.installed import Installed
 from images.rootfs import Rootfs
-from images.tools import Tools
+from images.tools import BIOS, UEFI, Tools
 
 _TIMEOUT = 1800.0
 
@@ -69,7 +69,7 @@ def _partition(raw: Path, identity: disk.Identity, scratch: Path) -> None:
 
 def _write_esp(raw: Path, tools: Tools, identity: disk.Identity, scratch: Path, environment: Mapping[str, str]) -> None:
     loader = scratch / "grub.efi"
-    run(grub.efi_argv(tools.argv("grub-mkimage"), tools.grub("x86_64-efi"), loader))
+    run(grub.efi_argv(tools.argv("grub-mkimage"), tools.grub(UEFI), loader))
     config = scratch / "grub.cfg"
     config.write_text(grub.efi_config(identity.root))
     files = {"EFI/BOOT/BOOTX64.EFI": loader, "EFI/debian/grubx64.efi": loader, "EFI/debian/grub.cfg": config}
@@ -84,9 +84,9 @@ def _write_esp(raw: Path, tools: Tools, identity: disk.Identity, scratch: Path, 
 def _write_boot_sectors(raw: Path, tools: Tools, identity: disk.Identity, scratch: Path) -> None:
     early, core = scratch / "early.cfg", scratch / "core.img"
     early.write_text(grub.early_config(identity.root))
-    run(grub.bios_argv(tools.argv("grub-mkimage"), tools.grub("i386-pc"), early, core))
+    run(grub.bios_argv(tools.argv("grub-mkimage"), tools.grub(BIOS), early, core))
     lba = disk.BIOS_BOOT.lba
     with raw.open("r+b") as f:
-        f.write(grub.boot_sector((tools.grub("i386-pc") / "boot.img").read_bytes(), lba))
+        f.write(grub.boot_sector((tools.grub(BIOS) / "boot.img").read_bytes(), lba))
         f.seek(disk.BIOS_BOOT.start)
         f.write(grub.core_image(core.read_bytes(), lba, disk.BIOS_BOOT.size))

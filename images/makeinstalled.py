@@ -12,8 +12,6 @@ from images import delta
 from images.jobs import CHANGES, FILES, InstalledJob, Result
 from images.tree import Tree
 
-_TREE_SIZE = 3 << 29
-"""Bytes that the tree may take."""
 _ASIDE = ("usr/lib/firmware", "usr/lib/modules")
 """A third of the tree, which nothing here looks at."""
 
@@ -22,7 +20,7 @@ def make_installed(job: InstalledJob) -> Result:
     """Into the layer: the files that are new or others, and requests that bring all changes into a filled disk."""
     tree, layer = Tree(Path(job.tree), job.date), Path(job.layer)
     tree.path.mkdir()
-    tree.keep_in_memory(_TREE_SIZE)
+    tree.keep_in_memory()
     tree.unpack(Path(job.tar), without=_ASIDE)
     before = delta.snapshot(tree.path)
     with tree.mounted():

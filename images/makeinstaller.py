@@ -84,7 +84,7 @@ def make_code(job: CodeJob) -> Result:
     shutil.copytree(job.files, stage)
     _compile(tree, "/stage", "usr/lib/xenpair", beside=False)
     cpio.pack(stage, Path(job.archive), level=_CODE_LEVEL)
-    return Result({}, "", [])
+    return Result()
 
 
 def _unpack(tree: Tree, tar: str, members: list[str]) -> None:

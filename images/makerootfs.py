@@ -31,8 +31,6 @@ _SHIMS = {
 """Program -> what its stand-in does."""
 _POLICY = "usr/sbin/policy-rc.d"
 """invoke-rc.d(8) and deb-systemd-invoke(1p) ask it; 101 forbids."""
-_TREE_SIZE = 3 << 29
-"""Bytes, with the initramfs while it is put together."""
 
 
 def make_rootfs(job: RootfsJob) -> Result:
@@ -40,7 +38,7 @@ def make_rootfs(job: RootfsJob) -> Result:
     tree, room, layer = Tree(Path(job.tree), job.date), Path(job.room), Path(job.layer)
     tree.path.mkdir()
     room.mkdir()
-    tree.keep_in_memory(_TREE_SIZE)
+    tree.keep_in_memory()
     with Packages(map(Path, job.debs), room) as packages:
         if job.base:
             tree.unpack(Path(job.base))
@@ -131,7 +129,7 @@ def _build_modules(tree: Tree, job: RootfsJob) -> None:
 def _forget_removed(tree: Tree) -> None:
     """apt keeps its marks of packages that are gone."""
     marks = tree.path / "var/lib/apt/extended_states"
-    there = tree.result().packages
+    there = tree.packages()
     rows = [row for row in marks.read_text().split("\n\n") if row.strip()]
     kept = [row for row in rows if row.splitlines()[0].removeprefix("Package: ") in there]
     marks.write_text("".join(f"{row.strip()}\n\n" for row in kept))
@@ -161,7 +159,7 @@ def _settle_units(tree: Tree) -> None:
 
 def _boot_files(tree: Tree) -> None:
     """What GRUB loads, to where it looks for it."""
-    for platform in ("i386-pc", "x86_64-efi"):
+    for platform in tools.PLATFORMS:
         target = tree.path / "boot/grub" / platform
         target.mkdir(exist_ok=True, parents=True)
         for source in (tree.path / "usr/lib/grub" / platform).iterdir():

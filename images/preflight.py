@@ -46,7 +46,7 @@ GIB = 1 << 30
 ROOTFS_SPACE = 4 * GIB
 """Bytes for the tree while it is made, the packages that it is made of, its tar, and the disk filled with it."""
 TREE_SPACE = 1 * GIB
-"""Bytes for the tree that the disk is filled from."""
+"""Bytes for the tree that our package is installed upon."""
 OUT_SPACE = 2 * GIB
 """Bytes that raw (sparse) and qcow2 really take."""
 PAYLOAD_SPACE = 1 * GIB

@@ -10,9 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from config.carried import beside, check_files
+from config.carried import beside, require_files
 from config.door import run, sha256_of
-from config.findings import ConfigError
 from config.guest import files
 from config.loader import load
 from images.files import EPOCH
@@ -45,8 +44,7 @@ def write_seed(config_file: Path, secrets_yaml: str, out: Path, *, authorized_ke
     does not lie beside it, CommandError without mkfs.vfat or mcopy.
     """
     loaded = load(config_file)
-    if faults := check_files(loaded):
-        raise ConfigError(faults)
+    require_files(loaded)
     carried = {name: beside(config_file.resolve(), name) for name in files(loaded.cluster)}
     contents = {
         "cluster.yaml": config_file.read_bytes(),

@@ -15,7 +15,8 @@ from images.tree import Tree
 
 DIRECTORY = "tools"
 _PROGRAMS = ("usr/sbin/debugfs", "usr/sbin/tune2fs", "usr/bin/grub-mkimage")
-_PLATFORMS = ("i386-pc", "x86_64-efi")
+BIOS, UEFI = PLATFORMS = ("i386-pc", "x86_64-efi")
+"""Of GRUB."""
 _LOADER = "ld.so"
 _LIBRARIES = "lib"
 _LISTED = re.compile(r"(/\S+) \(0x")
@@ -45,5 +46,5 @@ def take(tree: Tree, target: Path) -> None:
         shutil.copy2(tree.path / program, target)
         for library in _LISTED.findall(tree.run("/lib64/ld-linux-x86-64.so.2", "--list", f"/{program}").stdout):
             shutil.copy2(tree.path / library.lstrip("/"), target / _LIBRARIES)
-    for platform in _PLATFORMS:
+    for platform in PLATFORMS:
         shutil.copytree(tree.path / "usr/lib/grub" / platform, target / "grub" / platform)

@@ -20,6 +20,8 @@ from images.jobs import Result
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "LC_ALL": "C.UTF-8"}
 SHIMS = "mnt/shims"
 """Programs that stand in for others while dpkg runs."""
+_LARGEST = 3 << 29
+"""Bytes that a tree may take in memory, with the initramfs while it is put together."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
@@ -95,13 +97,13 @@ class Tree:
         finally:
             run(["umount", self.path / place])
 
-    def keep_in_memory(self, size: int) -> None:
-        """Where memory is plenty, put the tree there (size: bytes that it may take); gone with the namespace.
+    def keep_in_memory(self) -> None:
+        """Where memory is plenty, put the tree there; gone with the namespace.
 
         Else it is on the disk, which takes longer.
         """
-        if _available_memory() > 3 * size:
-            run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "tree", self.path])
+        if _available_memory() > 3 * _LARGEST:
+            run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={_LARGEST}", "tree", self.path])
 
     def unpack(self, tar: Path, without: Sequence[str] = ()) -> None:
         """Fill it from a tar, but for some directories."""
@@ -138,9 +140,12 @@ class Tree:
 
     def result(self) -> Result:
         """The facts that the manifest tells."""
-        status = (self.path / "var/lib/dpkg/status").read_text()
         boot = (path for path in (self.path / "boot").rglob("*") if path.is_file())
-        return Result(versions(status), self.kernel(), sorted(f"/{path.relative_to(self.path)}" for path in boot))
+        return Result(self.packages(), self.kernel(), sorted(f"/{path.relative_to(self.path)}" for path in boot))
+
+    def packages(self) -> dict[str, str]:
+        """Package -> version of what is installed."""
+        return versions((self.path / "var/lib/dpkg/status").read_text())
 
     def kernel(self) -> str:
         """Version of the one kernel."""

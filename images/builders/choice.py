@@ -34,13 +34,14 @@ def parse(text: str) -> Wish:
     return Wish(cast("Where", where), suite or host.suite())
 
 
-def _connect() -> Engine:
+def connect() -> Engine:
+    """As images.builders.engine.connect()."""
     from images.builders import engine  # noqa: PLC0415 - Docker's library takes a moment, and most builds need none
 
     return engine.connect()
 
 
-def engine_for(wish: Wish, formats: tuple[Format, ...], connect: Callable[[], Engine] = _connect) -> Engine | None:
+def engine_for(wish: Wish, formats: tuple[Format, ...], connect: Callable[[], Engine] = connect) -> Engine | None:
     """The engine to build with, or None to build here. Raises BuildError where neither can be.
 
     auto: here, unless something is missing for that.

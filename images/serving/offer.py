@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config import secrets
-from config.carried import beside, check_files
+from config.carried import beside, require_files
 from config.door import sha256_of
-from config.findings import ConfigError
 from config.guest import files
 from config.loader import Loaded, load
 from config.machine import Machine, expected, matching
@@ -58,8 +57,7 @@ def read_offers(configs: Sequence[Path]) -> tuple[Offer, ...]:
 
 def _read(loaded: Loaded) -> Offer:
     cluster, source = loaded.cluster, loaded.source.resolve()
-    if faults := check_files(loaded):
-        raise ConfigError(faults)
+    require_files(loaded)
     file = secrets.secrets_file(cluster, source.parent / "secrets")
     made_by = f"`invoke build-image --config {loaded.source} --formats netboot` makes what is missing"
     if not file.exists():
