@@ -23,6 +23,7 @@ STAGES = {
     "heartbeat has declared it dead": r"heartbeat.*node \S+: is dead",
     "it is proven off": r"fencing: proven: \S+ is off|fence-peer helper returned 7",
     "its group is the other node's": r"this node carries the guests of",
+    "xl makes its guest": rf"guests: {next(iter(GUESTS))} is being started",
     "its guest is started": rf"guests: {next(iter(GUESTS))} is started",
 }
 """By their traces in the survivor's journal, in the order in which they are expected."""
@@ -79,6 +80,7 @@ def failover(lab: Lab) -> list[Row]:
     rows = [Row(f"power cut: {what}", at) for what, at in times.items()]
     rows.append(Row("power cut: its guest answers", answered - cut))
     rows.append(Row("  of that ours", times["its guest is started"] - times["it is proven off"], OURS_LIMIT))
+    rows.append(Row("  of which xl create", times["its guest is started"] - times["xl makes its guest"]))
     return rows
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from config.model import Cluster, Node
+if TYPE_CHECKING:
+    # A node's eyes hold a Machine, and so every command would load pydantic, and take seconds more.
+    from config.model import Cluster, Node
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ def prove_elsewhere_absent(pair: Pair, name: str) -> None:
         )
 
 
-def start(pair: Pair, guest: Guest) -> None:
-    """Start it here. The caller holds the guest's lock on both nodes.
+def start(pair: Pair, guest: Guest, domains: Sequence[Domain] | None = None) -> None:
+    """Start it here. The caller holds the guest's lock on both nodes, and may have looked at this node's domains since.
 
     Raises ElsewhereError where the peer has it, GuestError where it is here or this node cannot run it, HeldError where
     its memory is not free, PeerError where the peer might run it, CommandError where Xen refuses.
@@ -51,7 +51,7 @@ def start(pair: Pair, guest: Guest) -> None:
     drbd = observe.drbd()
     if drbd.role != "Primary" or drbd.suspended:
         raise GuestError("this node's storage cannot carry guests now", hint="see `xenpair status`")
-    if (domain := here(guest.name)) is not None:
+    if (domain := here(guest.name, domains)) is not None:
         raise GuestError(f"{guest.name} is here already ({domain.state})")
     prove_elsewhere_absent(pair, guest.name)
     admit(guest.definition, xl.hypervisor().free_memory, pair.brief.node)
@@ -60,6 +60,7 @@ def start(pair: Pair, guest: Guest) -> None:
         pair.here.refresh(guest.name)
     # Right before what cannot be undone: the lock may have been lost since it was taken, or the peer may be back.
     pair.verify()
+    log.info("guests: %s is being started", guest.name)
     xl.create(guest.definition, pair.brief.volume_group, pair.places)
     log.info("guests: %s is started", guest.name)
 

@@ -42,7 +42,7 @@ ROUND = 20.0
 """Seconds between two looks where nothing rings."""
 RETRY = 3.0
 """Seconds until a guest is tried again that could not be dealt with."""
-GLANCE = 1.0
+GLANCE = 0.5
 """Seconds between two glances at /proc/drbd, which is a file and costs nothing."""
 NODE = "this node"
 """In the place of a guest's name, which has no blank."""
@@ -161,20 +161,21 @@ class Supervisor:
             return
         guest = found[0]
         carried = guest.definition.home in groups.carried(self._places)
-        step = next_guest_step(guest.definition, xl.domains(), carried=carried)
+        domains = xl.domains()
+        step = next_guest_step(guest.definition, domains, carried=carried)
         if type(step) is not type(before):
             return
         try:
-            self._take(pair, guest, step, life)
+            self._take(pair, guest, step, life, domains)
         except ElsewhereError:
             life.away_until = self._now() + BELIEVED
             if isinstance(step, Revive):
                 running.clear(name)
 
-    def _take(self, pair: Pair, guest: Guest, step: Step, life: _Life) -> None:
+    def _take(self, pair: Pair, guest: Guest, step: Step, life: _Life, domains: tuple[Domain, ...]) -> None:
         match step:
             case Start():
-                running.start(pair, guest)
+                running.start(pair, guest, domains)
                 life.started = self._now()
             case Revive():
                 running.prove_elsewhere_absent(pair, guest.name)

@@ -93,6 +93,11 @@ def test_debians_own_units_for_drbd_and_domains_stay_off(server: Server) -> None
         assert server.host.run(f"systemctl is-enabled {unit}").stdout.strip() == "masked"
 
 
+def test_dom0_comes_before_all_guests_in_xens_eyes(server: Server) -> None:
+    row = server.ask("xl sched-credit2 -d Domain-0").splitlines()[-1]
+    assert row.split() == ["Domain-0", "0", "2048", "0"]
+
+
 def test_lvm_does_not_see_the_backing_partition(server: Server) -> None:
     rows = json.loads(server.ask("pvs --all --reportformat json -o pv_name,vg_name"))["report"][0]["pv"]
     assert rows == [{"pv_name": "/dev/drbd0", "vg_name": server.cluster.storage.volume_group}]

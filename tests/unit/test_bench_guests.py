@@ -15,6 +15,7 @@ JOURNAL = """\
 1700000016.100000 kernel: drbd r0: fence-peer helper returned 7 (peer was stonithed)
 1700000020.250000 heartbeat[700]: [700]: WARN: node xen1: is dead
 1700000021.000000 xenpair[950]: guests: this node carries the guests of xen1
+1700000022.500000 xenpair[810]: guests: web01 is being started
 1700000024.000000 xenpair[810]: guests: web01 is started
 """
 
@@ -27,15 +28,16 @@ def test_each_stage_of_a_failover_is_found_where_it_shows_first() -> None:
         "it is proven off",
         "heartbeat has declared it dead",
         "its group is the other node's",
+        "xl makes its guest",
         "its guest is started",
     ]
-    assert [round(at, 2) for at in found.values()] == [10.01, 15.5, 19.75, 20.5, 23.5]
+    assert [round(at, 2) for at in found.values()] == [10.01, 15.5, 19.75, 20.5, 22.0, 23.5]
 
 
 def test_a_stage_that_does_not_show_is_named() -> None:
     with pytest.raises(LabError, match="its guest is started"):
         stages("".join(line for line in JOURNAL.splitlines(keepends=True) if "is started" not in line), 1700000000.5)
-    assert len(STAGES) == 5
+    assert len(STAGES) == 6
 
 
 def test_the_longest_silence_is_the_time_between_two_replies() -> None:
