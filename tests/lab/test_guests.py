@@ -207,14 +207,23 @@ def test_a_node_is_drained_rebooted_and_its_guests_come_home_again(lab: Lab) -> 
     assert lab.ssh(XEN1, "ls /run/xenpair/groups").stdout.split() == [XEN1]
 
 
+def refuse_next_peer(lab: Lab, node: str) -> None:
+    """Have DRBD refuse the next proof of the secret, as it did once where both had the same: it gives up then."""
+    conf = "/etc/drbd.d/xenpair.res"
+    spoilt = f"cp -a {conf} /run/right.res && sed -i 's/shared-secret \"/&wrong/' {conf} && drbdadm adjust r0"
+    lab.ssh(node, f"{spoilt}; e=$?; mv /run/right.res {conf}; exit $e")
+
+
 def test_a_dead_nodes_guest_answers_from_the_other_and_nothing_bounces_when_it_returns(lab: Lab) -> None:
     boots = {name: boot_of(lab, name, address) for name, (_, address) in GUESTS.items()}
+    refuse_next_peer(lab, XEN2)
     lab.kill(XEN1)
     taken_over = wait_new_boot(lab, WEB, WEB_AT, boots[WEB], LOSS_LIMIT)
     assert listed(lab, XEN2)[WEB]["running_on"] == XEN2
     lab.start(XEN1)
     lab.wait(XEN1)
     assert_healthy(lab)
+    assert "Authentication of peer failed" in lab.ssh(XEN2, "journalctl --boot --dmesg --grep 'of peer failed'").stdout
     assert boot_of(lab, WEB, WEB_AT) == taken_over
     assert boot_of(lab, "db01", GUESTS["db01"][1]) == boots["db01"]
     assert {row["running_on"] for row in listed(lab, XEN1).values()} == {XEN2}
