@@ -32,11 +32,12 @@ FILES = (
     # Without it a CD has no label in udev's eyes.
     "usr/lib/udev/cdrom_id",
     "usr/lib/udev/rules.d/60-cdrom_id.rules",
-    # Opened by name, when a thread ends.
+    # Opened by name: when a thread ends, and to unpack the image.
     "usr/lib/x86_64-linux-gnu/libgcc_s.so.1",
+    "usr/lib/x86_64-linux-gnu/libzstd.so.1",
 )
-DISTRIBUTED = ("_yaml", "annotated_types", "jinja2", "markupsafe", "pydantic", "pydantic_core", "yaml")
-"""Packages of Debian's that config/ and firstboot/ import."""
+DISTRIBUTED = ("_yaml", "annotated_types", "pydantic", "pydantic_core", "yaml")
+"""Packages of Debian's that the installer and config/ import."""
 
 MODULES = re.compile(
     r"kernel/(drivers/net/(ethernet/(?!mellanox/mlxsw/)|phy/|mdio/|pcs/|usb/|hyperv/|vmxnet3/|virtio_net)"

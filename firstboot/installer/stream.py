@@ -1,32 +1,30 @@
-"""The image on its way to the disk: each frame read and proven, unpacked by one zstd, and each piece written.
+"""The image on its way to the disk: each frame read, proven, unpacked and written.
 
-Three threads share the work, and what they do with bytes is done outside of Python: so the source is read while zstd
-unpacks, and zstd unpacks while the disk writes.
+One thread reads. All else that is done with a frame is done outside of Python's lock, by as many threads as the machine
+has processors and one more: so frames are unpacked side by side, while others are read and written.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import mmap
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO
+from dataclasses import dataclass
 
-from config.door import kill_group, stream
 from config.payload import EDGE, IMAGE, Index, Piece
 from firstboot.errors import ImageError, InstallError
 from firstboot.installer.source import Stream
 from firstboot.installer.target import Mirrored, Target
+from firstboot.installer.zstd import unpack
 
-BUFFERS = 3
-"""Pieces in memory: one that is unpacked, one that is written, and one between them."""
-PIPE = 1 << 20
-"""Bytes that a pipe holds, as many as anybody may ask for (pipe(7)): with 64 KiB, zstd and we would wait in turns."""
+MOST_WORKERS = 8
+"""No disk takes what more of them unpack; each has two pieces of memory."""
+AHEAD = 2
+"""Frames that are read while all workers are busy."""
 HINT = "the disk does not boot; write the medium anew, or build the image again, then try again"
 
 
@@ -36,41 +34,18 @@ def pour(index: Index, image: Stream, target: Target | Mirrored, progress: Calla
     progress is told the bytes of all pieces so far. Raises ImageError for a frame that is not what the index says,
     InstallError or RefusedError where the source cannot be read, OSError where the disk cannot be written.
     """
-    withheld: dict[int, bytes] = {}
-    with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as stack:
-        process = stream(["zstd", "-dcq"], talk=True, errors=errors)
-        if process.stdin is None or process.stdout is None:
-            raise InstallError("zstd was started without its pipes")
-        stack.callback(process.stdout.close)
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
-        writer = stack.enter_context(_Writer(target, max(piece.size for piece in index.pieces)))
-        reader = ThreadPoolExecutor(1, "reader")
-        # Nobody waits for a source that does not answer.
-        stack.callback(reader.shutdown, wait=False)
+    with contextlib.ExitStack() as stack:
         stack.callback(image.close)
-        stack.callback(kill_group, process)
-        feeding = reader.submit(_feed, index, image, process.stdin)
-        done = 0
+        work = stack.enter_context(_Work(index, target, progress))
         for at, length, piece in _stretches(index):
             if piece is None:
-                writer.zero(at, length)
+                work.zero(at, length)
                 continue
-            view = writer.buffer()[:length]
-            if not _fill(process.stdout, view):
-                feeding.result()
-                raise ImageError(f"{IMAGE} cannot be unpacked: {_said(errors) or 'zstd ended early'}", hint=HINT)
-            if index.is_withheld(piece):
-                withheld[at] = bytes(view)
-                writer.give_back(view)
-            else:
-                writer.write(at, view)
-            done += length
-            progress(done)
-        writer.finish()
-        if process.stdout.read(1):
-            raise ImageError(f"{IMAGE} unpacks to more than its index says", hint=HINT)
+            buffer = work.buffer()
+            _read(index, piece, image, buffer.packed[: piece.packed_size])
+            work.place(piece, buffer)
+        withheld = work.finish()
+    target.flush()
     return withheld
 
 
@@ -81,38 +56,6 @@ def _stretches(index: Index) -> Iterator[tuple[int, int, Piece | None]]:
     found: list[tuple[int, int, Piece | None]] = [(at, end - at, None) for at, end in holes if at < end]
     found += [(piece.at, piece.size, piece) for piece in index.pieces]
     return iter(sorted(found, key=lambda stretch: stretch[0]))
-
-
-def _fill(source: IO[bytes], view: memoryview) -> bool:
-    while view:
-        count = os.readv(source.fileno(), [view])
-        if not count:
-            return False
-        view = view[count:]
-    return True
-
-
-def _said(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return " ".join(errors.read(2000).decode(errors="replace").split())
-
-
-def _feed(index: Index, image: Stream, unpack: IO[bytes]) -> None:
-    """Hand each frame to zstd as soon as it is proven, and end its input at the end, or where one is not right."""
-    buffer = memoryview(bytearray(max(piece.packed_size for piece in index.pieces)))
-    try:
-        for piece in index.pieces:
-            frame = buffer[: piece.packed_size]
-            _read(index, piece, image, frame)
-            _prove(piece, frame)
-            while frame:
-                frame = frame[os.write(unpack.fileno(), frame) :]
-    except BrokenPipeError:
-        # zstd has ended, and says why.
-        pass
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            unpack.close()
 
 
 def _read(index: Index, piece: Piece, image: Stream, frame: memoryview) -> None:
@@ -131,6 +74,91 @@ def _read(index: Index, piece: Piece, image: Stream, frame: memoryview) -> None:
         at += count
 
 
+@dataclass(frozen=True)
+class _Buffer:
+    """Memory for one piece: its frame, and what that unpacks to, which begins at a page (see Target.write)."""
+
+    packed: memoryview
+    plain: memoryview
+
+    @classmethod
+    def of(cls, index: Index) -> _Buffer:
+        """For any piece of that index."""
+        packed = max(piece.packed_size for piece in index.pieces)
+        plain = max(piece.size for piece in index.pieces)
+        return cls(memoryview(bytearray(packed)), memoryview(mmap.mmap(-1, plain)))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A stretch in work: its piece and that one's memory, or neither for a hole."""
+
+    future: Future[bytes | None]
+    piece: Piece | None = None
+    buffer: _Buffer | None = None
+
+
+class _Work:
+    """What is done with frames that are read, side by side; told of, and failed, in the order of the disk."""
+
+    def __init__(self, index: Index, target: Target | Mirrored, progress: Callable[[int], None]) -> None:
+        self._index, self._target, self._progress = index, target, progress
+        # One more than there are processors: one may wait for the disk.
+        workers = min(os.cpu_count() or 1, MOST_WORKERS) + 1
+        self._threads = ThreadPoolExecutor(workers, "frame")
+        self._free = deque(_Buffer.of(index) for _ in range(workers + AHEAD))
+        self._begun: deque[_Begun] = deque()
+        self._withheld: dict[int, bytes] = {}
+        self._done = 0
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Nothing is written any more once this has returned.
+        self._threads.shutdown(cancel_futures=True)
+
+    def buffer(self) -> _Buffer:
+        """One that is free. Raises what an earlier stretch has raised."""
+        while self._begun and (self._begun[0].future.done() or not self._free):
+            self._end_first()
+        return self._free.popleft()
+
+    def place(self, piece: Piece, buffer: _Buffer) -> None:
+        """Prove and unpack the frame in a buffer, and write it, or keep it where it is to be withheld."""
+        self._begun.append(_Begun(self._threads.submit(self._place, piece, buffer), piece, buffer))
+
+    def zero(self, at: int, length: int) -> None:
+        """Make bytes of the disk zero."""
+        self._begun.append(_Begun(self._threads.submit(self._target.zero, at, length)))
+
+    def finish(self) -> dict[int, bytes]:
+        """What is withheld, by its place, once all else is written; raises as buffer() does."""
+        while self._begun:
+            self._end_first()
+        return self._withheld
+
+    def _place(self, piece: Piece, buffer: _Buffer) -> bytes | None:
+        frame, plain = buffer.packed[: piece.packed_size], buffer.plain[: piece.size]
+        _prove(piece, frame)
+        _unpack(piece, frame, plain)
+        if self._index.is_withheld(piece):
+            return bytes(plain)
+        self._target.write(piece.at, plain)
+        return None
+
+    def _end_first(self) -> None:
+        begun = self._begun.popleft()
+        content = begun.future.result()
+        if begun.piece is None or begun.buffer is None:
+            return
+        self._free.append(begun.buffer)
+        if content is not None:
+            self._withheld[begun.piece.at] = content
+        self._done += begun.piece.size
+        self._progress(self._done)
+
+
 def _prove(piece: Piece, frame: memoryview) -> None:
     found = hashlib.sha256(frame).hexdigest()
     if found != piece.sha256:
@@ -141,47 +169,11 @@ def _prove(piece: Piece, frame: memoryview) -> None:
         )
 
 
-class _Writer:
-    """Writes and zeroes in the order in which it is told, in a thread of its own, from buffers that it lends."""
-
-    def __init__(self, target: Target | Mirrored, longest: int) -> None:
-        self._target = target
-        self._thread = ThreadPoolExecutor(1, "writer")
-        self._free: deque[memoryview] = deque(memoryview(mmap.mmap(-1, longest)) for _ in range(BUFFERS))
-        self._begun: deque[tuple[Future[None], memoryview | None]] = deque()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
-
-    def buffer(self) -> memoryview:
-        """One that is free. Raises what an earlier write has raised."""
-        while self._begun and (self._begun[0][0].done() or not self._free):
-            self._end_first()
-        return self._free.popleft()
-
-    def give_back(self, view: memoryview) -> None:
-        """A buffer, or the part of it that was used."""
-        self._free.append(memoryview(view.obj))
-
-    def write(self, at: int, view: memoryview) -> None:
-        """Put a buffer's bytes at that place of the disk, and give it back then."""
-        self._begun.append((self._thread.submit(self._target.write, at, view), view))
-
-    def zero(self, at: int, length: int) -> None:
-        """Make bytes of the disk zero."""
-        self._begun.append((self._thread.submit(self._target.zero, at, length), None))
-
-    def finish(self) -> None:
-        """Return once all of it is on the disk; raises as buffer() does."""
-        while self._begun:
-            self._end_first()
-        self._target.flush()
-
-    def _end_first(self) -> None:
-        work, view = self._begun.popleft()
-        work.result()
-        if view is not None:
-            self.give_back(view)
+def _unpack(piece: Piece, frame: memoryview, plain: memoryview) -> None:
+    try:
+        count = unpack(frame, plain)
+    except ImageError as e:
+        raise ImageError(f"{IMAGE} cannot be unpacked: the piece for byte {piece.at}: {e.message}", hint=HINT) from e
+    if count != len(plain):
+        said = f"the piece for byte {piece.at} has {count} bytes, and its index says {len(plain)}"
+        raise ImageError(f"{IMAGE} cannot be unpacked: {said}", hint=HINT)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from firstboot.journal import Journal
-from firstboot.node import ThisNode
+if TYPE_CHECKING:
+    # The installer takes one of the steps, and would load all that a node's files are rendered with.
+    from firstboot.journal import Journal
+    from firstboot.node import ThisNode
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,20 @@ def test_one_flipped_bit_is_found_before_it_is_unpacked(
     assert disk.read_bytes()[piece.at : piece.at + piece.size] == b"\xff" * piece.size
 
 
-def test_frames_that_are_no_zstd_are_told_in_its_words(raw: bytes, tmp_path: Path, real_programs: None) -> None:
-    payload = make_payload(raw, tmp_path / "image", tmp_path / "key", compress=("cat",))
-    with pytest.raises(ImageError, match=r"cannot be unpacked: .*(unknown header|unsupported format)"):
+@pytest.mark.parametrize(
+    ("compress", "said"),
+    [
+        ("cat", "Unknown frame descriptor"),
+        ("head -c 4096 | zstd -c", "has 4096 bytes, and its index says 1048576"),
+        ("(cat; echo more) | zstd -c", "Destination buffer is too small"),
+        ("zstd -c | head -c 20", "Src size is incorrect"),
+    ],
+)
+def test_a_frame_that_does_not_unpack_to_its_piece_is_told(
+    raw: bytes, tmp_path: Path, real_programs: None, compress: str, said: str
+) -> None:
+    payload = make_payload(raw, tmp_path / "image", tmp_path / "key", compress=("sh", "-c", compress))
+    with pytest.raises(ImageError, match=f"cannot be unpacked: the piece for byte 0.* {said}"):
         poured(payload, payload.frames(), old_disk(tmp_path / "disk"))
 
 
