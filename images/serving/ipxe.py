@@ -7,6 +7,7 @@ set expands to nothing. A relative URL may hold no colon: what stands before it 
 from __future__ import annotations
 
 from config.machine import Machine
+from images.installer import OPTIONS
 from images.serving.options import Endpoint
 
 SCRIPT = "boot.ipxe"
@@ -34,7 +35,7 @@ def install(http: Endpoint, tls: Endpoint, pin: str) -> str:
     """
     words = [
         "initrd=initrd.img initrd=installer.img",
-        "boot=xenpair console=tty0 console=ttyS0,115200",
+        OPTIONS,
         f"xenpair.server=https://{tls} xenpair.pin={pin} xenpair.image=http://{http}/image",
         "xenpair.ip=${netX/ip}/${netX/netmask},${netX/gateway},${netX/mac}",
     ]
