@@ -49,6 +49,8 @@ class Callers:
     def __init__(self, lab: Lab, processes: int, calls: int) -> None:
         self._running = []
         for node in lab.state().cluster.nodes:
+            # All share one connection; begun at once without it, each would want to be the one that others share.
+            lab.ssh(node.name, "true")
             for number in range(processes):
                 argv = lab.ssh_argv(node.name, f"python3 - {node.name}-{number} {calls}")
                 with PROGRAM.open() as program:
