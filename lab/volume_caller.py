@@ -2,12 +2,14 @@
 
     python3 - CALLER CALLS     prints what each call has done, once it is done: create|resize|delete NAME BYTES
 
-Each call is announced before it is made, so that one which the power cut off is known.
+Each call is announced before it is made, so that one which the power cut off is known. One that is refused is told, and
+what was to follow for that volume is left out; a while later the next volume has its turn.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -24,20 +26,20 @@ SMALL, LARGE = 4 << 20, 8 << 20
 """Bytes: an extent, and two."""
 KEPT = 5
 """Of so many volumes one is not deleted again."""
+PAUSE = 15.0
+"""Seconds after a refusal: a node that lost its power needs a hundred to be back, and so long all are refused."""
 
 
-def calls(caller: str, count: int) -> Iterator[tuple[str, str, int]]:
-    """What is called, in its order: a volume is created, grows, and mostly goes."""
-    made = 0
+def volumes_of(caller: str, count: int) -> Iterator[list[tuple[str, str, int]]]:
+    """So many calls, by volume, each in its order: it is created, grows, and mostly goes."""
     number = 0
-    while made < count:
+    while count > 0:
         name = f"v-{caller}-{number}"
         steps = [("create", name, SMALL), ("resize", name, LARGE)]
         if number % KEPT:
             steps.append(("delete", name, 0))
-        for step in steps[: count - made]:
-            yield step
-            made += 1
+        yield steps[:count]
+        count -= len(steps)
         number += 1
 
 
@@ -57,19 +59,24 @@ def call(pair: Pair, what: str, name: str, size: int) -> None:
 
 
 def main() -> None:
-    """Until all are made, or one is refused."""
+    """Until each has had its turn."""
     places = Places()
     with Pair(known(read_brief(places.brief)), places) as pair:
-        for what, name, size in calls(sys.argv[1], int(sys.argv[2])):
-            sys.stdout.write(f"begin {name} {size}\n")
-            sys.stdout.flush()
+        for steps in volumes_of(sys.argv[1], int(sys.argv[2])):
             try:
-                call(pair, what, name, size)
+                for what, name, size in steps:
+                    tell(f"begin {name} {size}")
+                    call(pair, what, name, size)
+                    tell(f"{what} {name} {size}")
             except XenpairError as e:
-                sys.stdout.write(f"refused {name} {' '.join(str(e).split())}\n")
-                return
-            sys.stdout.write(f"{what} {name} {size}\n")
-            sys.stdout.flush()
+                tell(f"refused {name} {' '.join(str(e).split())}")
+                time.sleep(PAUSE)
+
+
+def tell(line: str) -> None:
+    """At once, since the power may go."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

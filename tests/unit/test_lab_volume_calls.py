@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.volume_caller import LARGE, SMALL, calls
+from lab.volume_caller import LARGE, SMALL, volumes_of
 from lab.volume_calls import Account, compare
 
 
@@ -14,7 +14,7 @@ def account(*lines: str) -> Account:
 
 
 def test_a_caller_makes_as_many_calls_as_it_is_told_and_leaves_some_volumes() -> None:
-    made = list(calls("a", 20))
+    made = [step for steps in volumes_of("a", 20) for step in steps]
     assert len(made) == 20
     assert {what for what, _, _ in made} == {"create", "resize", "delete"}
     assert made[:2] == [("create", "v-a-0", SMALL), ("resize", "v-a-0", LARGE)]
