@@ -47,7 +47,7 @@ def with_a_power_cut(lab: Lab) -> list[Row]:
     while _seqno(lab, first) < before + CHANGES_BEFORE and time.monotonic() < deadline:
         time.sleep(5)
     lab.kill(name)
-    # The other node's calls are refused from now on, and go on when it is back; not before that node knows that it is off.
+    # From now on the other node's calls are refused, until this one is back. It has to be proven off before.
     _wait(lab, first, "grep -q UpToDate/Outdated /proc/drbd", "has no proof that its peer is off")
     lab.start(name)
     lab.wait(name)
