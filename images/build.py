@@ -188,7 +188,7 @@ def _publish(made: Manifest, out: Path, key: SigningKey, progress: Progress) -> 
     else:
         if old is not None and old.key == made.key:
             what = ", ".join(new) or "what nodes read from the seed medium"
-            progress.note(f"the image stays as it is; this changed: {what}")
+            progress.note(f"the image stays as it is; written anew: {what}")
         for name in (manifest.NAME, manifest.SUMS, manifest.SUMS_SIGNATURE):
             (out / name).unlink(missing_ok=True)
         for name in {*new, *(old.artifacts.keys() - made.artifacts.keys() if old else ())}:
