@@ -18,6 +18,9 @@ from firstboot.stack import stack
 
 HAND_OVER_LIMIT = 120.0
 """Seconds for the cluster stack to hand groups from one node to the other."""
+ASK_AGAIN = 10.0
+"""Seconds after which it is asked once more: what heartbeat is asked while it settles, as after a start, it drops, and
+says so in its log alone ("ignored. Other side is in flux", hb_resource.c). One hand-over at a time it takes anyway."""
 
 
 def drain(pair: Pair, say: Callable[[str], None]) -> None:
@@ -37,8 +40,11 @@ def drain(pair: Pair, say: Callable[[str], None]) -> None:
         )
     _send(pair, guests, say)
     say(f"the guest groups go to {pair.brief.peer}")
-    stack().stand_by(pair.brief)
-    _await(lambda: not groups.carried(pair.places), "the cluster stack still leaves guests to this node")
+    _hand_over(
+        lambda: stack().stand_by(pair.brief),
+        lambda: not groups.carried(pair.places),
+        "the cluster stack still leaves guests to this node",
+    )
     say(f"{pair.brief.node} carries nothing: it can be rebooted; `xenpair rebalance` brings its guests home")
 
 
@@ -55,8 +61,11 @@ def rebalance(pair: Pair, say: Callable[[str], None], *, this_side: bool = False
         say(run(there, timeout=None).stdout.strip() or f"nothing on {pair.brief.peer} is away from home")
     if pair.brief.node not in groups.carried(pair.places):
         say(f"the guests of {pair.brief.node} are left to {pair.brief.node} again")
-        stack().bring_home(pair.brief)
-        _await(lambda: pair.brief.node in groups.carried(pair.places), "the cluster stack does not hand them over")
+        _hand_over(
+            lambda: stack().bring_home(pair.brief),
+            lambda: pair.brief.node in groups.carried(pair.places),
+            "the cluster stack does not hand them over",
+        )
 
 
 def _here(pair: Pair) -> list[Guest]:
@@ -83,9 +92,15 @@ def _send(pair: Pair, guests: Sequence[Guest], say: Callable[[str], None]) -> No
         raise GuestError(f"still on {pair.brief.node}: {', '.join(failed)}", hint="the reasons stand above")
 
 
-def _await(happened: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + HAND_OVER_LIMIT
+def _hand_over(ask: Callable[[], None], happened: Callable[[], bool], otherwise: str) -> None:
+    """Ask until it has happened. Raises GuestError where it has not within HAND_OVER_LIMIT, CommandError."""
+    begun = asked = time.monotonic()
+    ask()
     while not happened():
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - begun > HAND_OVER_LIMIT:
             raise GuestError(f"{otherwise}, after {HAND_OVER_LIMIT:.0f} s", hint="see `journalctl -u heartbeat`")
+        if now - asked >= ASK_AGAIN:
+            ask()
+            asked = now
         time.sleep(1)
