@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from bench.pair import formed
+from bench.pair import formed, succeeds, wait
 from bench.rows import Row
 from lab.errors import LabError
 from lab.guest import GUESTS, RAMDISK, ask, write_guest_config
@@ -73,7 +73,7 @@ def failover(lab: Lab) -> list[Row]:
     cut = float(lab.ssh(second, "date +%s.%N").stdout)
     lab.kill(first)
     # Nothing answers for it from now on until the other node has started it.
-    waiting = f"until {ask(address, 'who')} 2>/dev/null | grep -q .; do sleep 0.2; done; date +%s.%N"
+    waiting = f"until {_answers(address)}; do sleep 0.2; done; date +%s.%N"
     answered = float(lab.ssh(second, waiting, timeout=ANSWER_LIMIT).stdout)
     journal = lab.ssh(second, f"journalctl --output short-unix --no-hostname --quiet --since @{int(cut)}").stdout
     times = stages(journal, cut)
@@ -98,8 +98,9 @@ def stages(journal: str, cut: float) -> dict[str, float]:
 
 
 def _wait_answer(lab: Lab, node: str, address: str) -> None:
-    deadline = time.monotonic() + ANSWER_LIMIT
-    while not lab.ssh(node, ask(address, "who"), check=False).stdout.strip():
-        if time.monotonic() > deadline:
-            raise LabError(f"{address} does not answer within {ANSWER_LIMIT:.0f} s")
-        time.sleep(1)
+    wait(lambda: succeeds(lab, node, _answers(address)), ANSWER_LIMIT, f"{address} does not answer")
+
+
+def _answers(address: str) -> str:
+    """A shell command for a dom0 that succeeds once the guest answers."""
+    return f"{ask(address, 'who')} 2>/dev/null | grep -q ."

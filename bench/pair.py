@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from config.loader import load
 from images.build import build_image
 from images.progress import Progress
+from lab.errors import LabError
 from lab.pair import Lab
 
 
@@ -26,3 +28,17 @@ def formed(config: Path, cache: Path, out: Path, write_config: Callable[[Path, P
             yield lab
     finally:
         shutil.rmtree(scratch)
+
+
+def wait(happened: Callable[[], bool], limit: float, otherwise: str) -> None:
+    """Until it has happened. Raises LabError, saying otherwise, after limit seconds."""
+    deadline = time.monotonic() + limit
+    while not happened():
+        if time.monotonic() > deadline:
+            raise LabError(f"{otherwise} within {limit:.0f} s")
+        time.sleep(1)
+
+
+def succeeds(lab: Lab, node: str, command: str) -> bool:
+    """Whether a shell command does so on a node."""
+    return lab.ssh(node, command, check=False).returncode == 0

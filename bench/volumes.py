@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
-from bench.pair import formed
+from bench.pair import formed, succeeds, wait
 from bench.rows import Row
 from lab.errors import LabError
 from lab.pair import Lab
 from lab.small import write_small_config
-from lab.volume_calls import Account, Callers, audit
+from lab.volume_calls import Account, Callers, audit, seqno
 
 PROCESSES, CALLS = 4, 25
 """On each node, and by each of them: 200 calls in all."""
@@ -41,19 +42,18 @@ def undisturbed(lab: Lab) -> list[Row]:
 def with_a_power_cut(lab: Lab) -> list[Row]:
     """The second node goes in the middle of it, and comes back."""
     first, name = (node.name for node in lab.state().cluster.nodes)
-    before = _seqno(lab, first)
+    then = seqno(lab, first) + CHANGES_BEFORE
     callers = Callers(lab, PROCESSES, CALLS)
-    deadline = time.monotonic() + CALLS_LIMIT
-    while _seqno(lab, first) < before + CHANGES_BEFORE and time.monotonic() < deadline:
-        time.sleep(5)
+    wait(lambda: seqno(lab, first) >= then, CALLS_LIMIT, f"there were not {CHANGES_BEFORE} changes")
     lab.kill(name)
     # From now on the other node's calls are refused, until this one is back. It has to be proven off before.
-    _wait(lab, first, "grep -q UpToDate/Outdated /proc/drbd", "has no proof that its peer is off")
+    proven = partial(succeeds, lab, first, "grep -q UpToDate/Outdated /proc/drbd")
+    wait(proven, HEALTH_LIMIT, f"{first} has no proof that {name} is off")
     lab.start(name)
     lab.wait(name)
     account = callers.end(CALLS_LIMIT)
     for node in (first, name):
-        _wait(lab, node, "xenpair status", "is not healthy again")
+        wait(partial(succeeds, lab, node, "xenpair status"), HEALTH_LIMIT, f"{node} is not healthy again")
     begun = time.monotonic()
     # What the dead node has left half-made goes with the next call of anyone.
     lab.ssh(first, "xenpair guest create settled --memory 64M --disk 4M --kind pv --stopped", timeout=CALLS_LIMIT)
@@ -62,19 +62,6 @@ def with_a_power_cut(lab: Lab) -> list[Row]:
     _check(lab, account)
     cut = f"{account.done} changes and {len(account.refused)} refusals, with a power cut in the middle"
     return [Row(f"the call after {cut}", took)]
-
-
-def _wait(lab: Lab, node: str, command: str, otherwise: str) -> None:
-    """Until that succeeds there. Raises LabError."""
-    deadline = time.monotonic() + HEALTH_LIMIT
-    while lab.ssh(node, command, check=False).returncode != 0:
-        if time.monotonic() > deadline:
-            raise LabError(f"{node} {otherwise} within {HEALTH_LIMIT:.0f} s")
-        time.sleep(2)
-
-
-def _seqno(lab: Lab, node: str) -> int:
-    return int(lab.ssh(node, f"vgs --noheadings -o vg_seqno {lab.state().cluster.storage.volume_group}").stdout)
 
 
 def _check(lab: Lab, account: Account) -> None:

@@ -75,6 +75,11 @@ class Callers:
         return account
 
 
+def seqno(lab: Lab, node: str) -> int:
+    """Which version of the volume group's metadata a node sees. Raises CommandError."""
+    return int(lab.ssh(node, f"vgs --noheadings -o vg_seqno {lab.state().cluster.storage.volume_group}").stdout)
+
+
 def audit(lab: Lab, account: Account) -> list[str]:
     """What is not as it has to be. Raises CommandError."""
     nodes = [node.name for node in lab.state().cluster.nodes]
@@ -85,8 +90,7 @@ def audit(lab: Lab, account: Account) -> list[str]:
         lab.ssh(node, f"vgck {group}")
         command = f"lvs --reportformat json --units b --nosuffix -o lv_name,lv_size,lv_uuid {group}"
         rows = json.loads(lab.ssh(node, command).stdout)["report"][0]["lv"]
-        seqno = lab.ssh(node, f"vgs --noheadings -o vg_seqno {group}").stdout.strip()
-        seen[node] = (seqno, {row["lv_name"]: (int(row["lv_size"]), row["lv_uuid"]) for row in rows})
+        seen[node] = (seqno(lab, node), {row["lv_name"]: (int(row["lv_size"]), row["lv_uuid"]) for row in rows})
     if len({repr(view) for view in seen.values()}) > 1:
         found.append(f"the nodes see different metadata: {seen}")
     return [*found, *compare(account, {name: size for name, (size, _) in seen[nodes[0]][1].items()})]
