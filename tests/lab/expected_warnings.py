@@ -16,6 +16,10 @@ EXPECTED: tuple[tuple[str, str], ...] = (
     (r"heartbeat\[\d+\]: \[\d+\]: WARN: Late heartbeat", "emulation is slow"),
     (r"systemd-journald\[\d+\]: File \S+ corrupted or uncleanly shut down", "its power was cut before this boot"),
     (r"heartbeat\[\d+\]: \[\d+\]: WARN: No Previous generation", "heartbeat's very first start"),
+    (
+        r"heartbeat\[\d+\]: \[\d+\]: WARN: \d lost packet\(s\) for \[[\w-]+\] \[\d:\d\]$",
+        "the first of a peer that has just started, which heartbeat asks for again",
+    ),
 )
 
 STALL = re.compile(

@@ -22,3 +22,8 @@ def test_an_unknown_warning_is_news() -> None:
     assert unexpected("[ 1.0] kernel: Grant table initialized\n[ 2.0] kernel: EXT4-fs error\n") == [
         "[ 2.0] kernel: EXT4-fs error"
     ]
+
+
+def test_packets_lost_while_the_peer_starts_are_forgiven_and_later_ones_are_news() -> None:
+    line = "[ 179.6] heartbeat[347]: [490]: WARN: 3 lost packet(s) for [xen2] [{}]"
+    assert unexpected(f"{line.format('1:5')}\n{line.format('100:104')}") == [line.format("100:104")]
