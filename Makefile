@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INVOKE := $(VENV)/bin/invoke
 APT_PACKAGES := $(shell sed 's/\#.*//' packages.apt)
+UNIT_TESTS := $(VENV)/bin/pytest -q --numprocesses auto tests/unit
 LAB_TESTS := $(VENV)/bin/pytest --durations 20 -m "not long" tests/lab
 # Left by the lab tests where a node's kernel died of an exception that QEMU had made up: what failed is then no verdict.
 EMULATOR_PANIC := .lab/emulator-panic
@@ -33,9 +34,10 @@ check: deps
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q --numprocesses auto tests/unit
+	$(UNIT_TESTS) -m "not exhaustive"
 
 test: check
+	$(UNIT_TESTS) -m exhaustive
 	$(VENV)/bin/pytest -q tests/model
 	$(VENV)/bin/pytest -q tests/page
 	$(VENV)/bin/pytest --durations 20 tests/image

@@ -58,6 +58,7 @@ class Journal:
             raise JournalError(reading.damage, hint="`xenpair resume` keeps the file, and rebuilds what is certain")
         self.path = path
         self.entries = list(reading.entries)
+        self._sum = _total(self.entries)
 
     @classmethod
     def rebuild(cls, path: Path, entries: Iterable[Entry]) -> Journal:
@@ -75,7 +76,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             write_file(self.path, b"", mode=0o600)
-        line, _ = _line(entry, _total(self.entries))
+        line, total = _line(entry, self._sum)
         with self.path.open("r+b") as f:
             end = _complete_length(f.read())
             f.truncate(end)
@@ -84,6 +85,7 @@ class Journal:
             f.flush()
             os.fsync(f.fileno())
         self.entries.append(entry)
+        self._sum = total
 
     @property
     def rebuilt(self) -> bool:

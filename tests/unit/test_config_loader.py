@@ -348,6 +348,7 @@ SNIPPETS = st.sampled_from(
 )
 
 
+@pytest.mark.exhaustive
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(

@@ -116,6 +116,7 @@ def assert_one_name(node: FakeNode) -> None:
     assert kept_aside(node.places.journal) == ()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("config", [EXAMPLE, RAID], ids=["one disk", "mirror"])
 @pytest.mark.parametrize("storage_first", [False, True])
 def test_a_power_cut_anywhere_doubles_nothing(make: Make, storage_first: bool, config: str) -> None:
@@ -138,6 +139,7 @@ def test_a_power_cut_anywhere_doubles_nothing(make: Make, storage_first: bool, c
     assert resumed_at - {""} == (late if storage_first else {"identity", "network", "access", "disks", "join", *late})
 
 
+@pytest.mark.exhaustive
 def test_a_power_cut_anywhere_in_a_wipe_erases_nothing_else(make: Make) -> None:
     wiping = 0
     for cut in range(1, effects(make, put_foreign_data, WIPE) + 1):
@@ -155,6 +157,7 @@ def test_a_power_cut_anywhere_in_a_wipe_erases_nothing_else(make: Make) -> None:
     assert wiping >= 8
 
 
+@pytest.mark.exhaustive
 def test_a_power_cut_anywhere_in_the_wipe_of_two_disks_erases_nothing_else(make: Make) -> None:
     for cut in range(1, effects(make, put_foreign_data, RAID_WIPE) + 1):
         node = make(RAID_WIPE)

@@ -141,6 +141,7 @@ def written(entries: list[Entry], path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.exhaustive
 @given(ENTRIES, DAMAGE)
 def test_whatever_becomes_of_the_file_nothing_is_read_that_was_not_written(
     entries: list[Entry], damage: tuple[str, float, bytes]

@@ -72,6 +72,7 @@ def held(raw: Path) -> dict[str, tuple[object, ...]]:
     return {path: (entry.mode, entry.owner, entry.group, sums.get(path)) for path, entry in entries.items()}
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(old=st.dictionaries(NAMES, TREES, max_size=3), new=st.dictionaries(NAMES, TREES, max_size=3))
 def test_whatever_a_tree_becomes_its_file_system_becomes_too(

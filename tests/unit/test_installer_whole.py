@@ -256,6 +256,7 @@ def cut_power(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(Target, "write", until_then)
 
 
+@pytest.mark.exhaustive
 def test_no_power_cut_leaves_a_disk_that_boots_or_one_that_cannot_be_installed(
     bare: Bare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
