@@ -141,7 +141,7 @@ class DiskRule(Model):
     """Erase what the disk holds: the backing disk once, the system disk at each installation. Only under nodes[].disks,
     by exact serial."""
     raid1: YesOrNo = False
-    """Two disks that Linux mirrors (md, RAID1), for a server without a RAID controller. So far for backing only."""
+    """Two disks that Linux mirrors (md, RAID1), for a server without a RAID controller."""
 
     @property
     def serials(self) -> tuple[str, ...]:

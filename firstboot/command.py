@@ -72,9 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     replace.set_defaults(action=_replace)
 
     disk = commands.add_parser(
-        "replace-disk", help="take a blank disk, or one that was out, into the mirror below DRBD"
+        "replace-disk", help="take a blank disk, or one that was out, into the mirror that lacks a half"
     )
     disk.add_argument("serial", help="its serial, as `lsblk -o PATH,SERIAL` shows it")
+    disk.add_argument("--of", choices=("system", "backing"), help="which mirror, where both lack a half")
     disk.set_defaults(action=_replace_disk)
 
     event = commands.add_parser("mirror-event", help="(mdadm's) something has happened to a mirror")
@@ -168,8 +169,12 @@ def _replace_disk(arguments: argparse.Namespace) -> int:
     from firstboot.new_half import replace_disk
 
     log_to_journal()
-    replace_disk(Places(), arguments.serial)
-    sys.stdout.write("the mirror copies to it; `xenpair status` shows how far that is\n")
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    say(replace_disk(Places(), arguments.serial, say, arguments.of))
     return 0
 
 

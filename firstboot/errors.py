@@ -21,6 +21,10 @@ class SystemDiskError(NodeError):
     """No disk, or more than one, fits the system rule; or the one that fits is too small, or holds something."""
 
 
+class UnfitDiskError(NodeError):
+    """That disk cannot take the place of a mirror's dead half."""
+
+
 class InstallError(NodeError):
     """The installer cannot get at something that it needs: its medium, its server, its command line."""
 

@@ -35,7 +35,7 @@ def read(path: Path) -> Mirror | None:
     try:
         raw = json.loads(path.read_text())
         first, second = (Half(**half) for half in raw["halves"])
-        return Mirror(raw["array"], (first, second), tuple(raw["out"]))
+        return Mirror(raw["array"], (first, second), tuple(raw["out"]), raw.get("bare", ""))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as e:

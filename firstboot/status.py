@@ -203,13 +203,13 @@ def firstboot_status(places: Places) -> FirstBootStatus:
     )
 
 
-def mirror_status(record: Path, purpose: mirror.Purpose) -> MirrorStatus:
+def mirror_status(record: Path) -> MirrorStatus:
     """How the mirror of that record is. Raises NodeError."""
     found = mirrors.status(record)
     if found is None:
         return MirrorStatus()
     known, now = found
-    return MirrorStatus(now.state, now.lost, now.percent, mirror.advice(now, known, purpose))
+    return MirrorStatus(now.state, now.lost, now.percent, mirror.advice(now, known))
 
 
 def status_of(brief: Brief, places: Places) -> Status:
@@ -222,8 +222,8 @@ def status_of(brief: Brief, places: Places) -> Status:
     fencing = fencing_status(drbd, places)
     parted = split_brain.status(brief, places, drbd)
     guests = guests_status(brief, places) if group is not None else ()
-    mirrored = mirror_status(places.mirror, "backing")
-    system = mirror_status(places.system_mirror, "system")
+    mirrored = mirror_status(places.mirror)
+    system = mirror_status(places.system_mirror)
     return Status(
         node=brief.node,
         health=health(

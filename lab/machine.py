@@ -155,7 +155,7 @@ def argv(
         *("-qmp", f"unix:{qmp(name)},server=on,wait=off"),
         *_disk(disk(cluster, node, "system"), disk_file(name, "system"), order=media.boot_order(via, firmware)[0]),
         *_disk(disk(cluster, node, "backing"), disk_file(name, "backing"), fails_after=fails_after),
-        *(word for one in disks(cluster, node)[2:] for word in _disk(one, disk_file(name, one.purpose, one.half))),
+        *(word for one in disks(cluster, node)[2:] for word in _second(name, one, media.boot_order(via, firmware)[1])),
         *(_seed() if seed else ()),
         *(media.argv(via, firmware) if via else ()),
         *("-netdev", netdev(guest, "net-guest")),
@@ -205,6 +205,12 @@ def _disk(wanted: Disk, file: str, *, order: int | None = None, fails_after: int
     serial = wanted.serial.replace(",", ",,")
     device = f"virtio-blk-pci,id=disk-{name},drive={name},serial={serial}"
     return ["-drive", drive, "-device", device + ("" if order is None else f",bootindex={order}")]
+
+
+def _second(name: str, wanted: Disk, order: int) -> list[str]:
+    """The second disk of a mirror; firmware tries that of the system too."""
+    file = disk_file(name, wanted.purpose, wanted.half)
+    return _disk(wanted, file, order=order if wanted.purpose == "system" else None)
 
 
 def _failing(file: str, writes: int) -> str:

@@ -11,18 +11,20 @@ MEDIUM = "medium.iso"
 """File name of the lab's own ISO."""
 
 
-def boot_order(via: Via | None, firmware: Firmware) -> tuple[int, int]:
-    """Boot indices of the system disk and of the medium: an installed system boots though the medium is still there.
+def boot_order(via: Via | None, firmware: Firmware) -> tuple[int, int, int]:
+    """Boot indices of the system disk, of its mirror, and of the medium.
+
+    An installed system boots though the medium is still there, also from the second disk where the first is blank.
 
     A BIOS has one list of hard disks, a stick among them, and boots the first one only: there the stick has to be that,
     and its GRUB boots what is installed.
     """
-    return (1, 0) if (via, firmware) == ("usb", "bios") else (0, 1)
+    return (1, 2, 0) if (via, firmware) == ("usb", "bios") else (0, 1, 2)
 
 
 def argv(via: Via, firmware: Firmware) -> list[str]:
     """The medium itself; nothing where it is the network."""
-    order = f"bootindex={boot_order(via, firmware)[1]}"
+    order = f"bootindex={boot_order(via, firmware)[2]}"
     drive = f"if=none,id=medium,format=raw,readonly=on,file={MEDIUM}"
     match via:
         case "usb":
@@ -38,5 +40,5 @@ def card(via: Via | None, firmware: Firmware) -> str:
     """What the guest card is given: to boot from, QEMU's iPXE on BIOS, and OVMF's own driver on UEFI."""
     if via != "pxe":
         return "romfile="
-    order = f"bootindex={boot_order(via, firmware)[1]}"
+    order = f"bootindex={boot_order(via, firmware)[2]}"
     return order if firmware == "bios" else f"romfile=,{order}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.door import run
 from config.payload import EDGE
 from firstboot.errors import ImageError
-from firstboot.plan.mirror import LINUX_RAID
+from firstboot.plan.mirror import table_of_half
 from firstboot.plan.system_disk import SECTOR
 
 
@@ -38,7 +37,7 @@ def fitted(head: bytes, root_start: int, size: int, scratch: Path, *, half: str 
         disk.write_bytes(head)
         os.truncate(disk, size)
         script = grown(run(["sfdisk", "--dump", disk]).stdout, root_start)
-        script = of_half(script, half) if half else script
+        script = table_of_half(script, half) if half else script
         run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", disk], stdin=script)
         root = run(["sfdisk", "--dump", disk]).stdout.splitlines()[-1]
         with disk.open("rb") as f:
@@ -52,20 +51,6 @@ def _value(row: str, key: str) -> str:
     if match is None:
         raise ImageError(f"sfdisk printed a partition without {key}: {row!r}")
     return match[1]
-
-
-def of_half(script: str, serial: str) -> str:
-    """The same table for the disk of that serial in a mirror: with identifiers of its own, as the other has the rest.
-
-    Its last partition, root, says what is in it.
-    """
-
-    def own(match: re.Match[str]) -> str:
-        return f"{match[1]}{str(uuid.uuid5(uuid.UUID(match[2]), serial)).upper()}"
-
-    lines = re.sub(r"(label-id: |uuid=)([0-9A-Fa-f-]{36})", own, script).splitlines()
-    lines[-1] = re.sub(r"type=[^,]+", f"type={LINUX_RAID}", lines[-1])
-    return "\n".join(lines) + "\n"
 
 
 def grown(dump: str, root_start: int) -> str:

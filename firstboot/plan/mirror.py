@@ -5,6 +5,7 @@ mdadm's arguments are those of mdadm(8). Whoever makes a mirror chooses its UUID
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,11 +47,15 @@ class Half:
 
 @dataclass(frozen=True)
 class Mirror:
-    """What a node knows of its mirror. out: serials of the halves that did not get what was written last."""
+    """What a node knows of its mirror. out: serials of the halves that did not get what was written last.
+
+    bare: serial of a new half of the system's, until its disk has what firmware starts.
+    """
 
     array: str
     halves: tuple[Half, Half]
     out: tuple[str, ...] = ()
+    bare: str = ""
 
     @property
     def device(self) -> Path:
@@ -95,6 +100,26 @@ def create_argv(purpose: Purpose, array: str, partitions: Sequence[Path]) -> lis
     ]
 
 
+def table_of_half(script: str, serial: str) -> str:
+    """A script for sfdisk(8), for the disk of that serial in a mirror: identifiers of its own, all else as the other's.
+
+    Its last partition, root, says what is in it. The same serial leads to the same identifiers again.
+    """
+
+    def own(match: re.Match[str]) -> str:
+        return f"{match[1]}{str(uuid.uuid5(uuid.UUID(match[2]), serial)).upper()}"
+
+    lines = [line for line in script.splitlines() if not line.startswith(("last-lba:", "device:"))]
+    lines = re.sub(r"(label-id: |uuid=)([0-9A-Fa-f-]{36})", own, "\n".join(lines)).splitlines()
+    lines[-1] = re.sub(r"type=[^,]+", f"type={LINUX_RAID}", lines[-1])
+    return "\n".join(lines) + "\n"
+
+
+def root_partuuid(script: str) -> str:
+    """Of such a script, what its last partition, root, is known by."""
+    return str(re.findall(r"uuid=([0-9A-Fa-f-]{36})", script)[-1]).lower()
+
+
 State = Literal["whole", "copying", "rebuilding", "degraded", "stopped", "outdated"]
 
 
@@ -103,8 +128,8 @@ class Standing:
     """How a mirror is. lost: serials of the halves that are not in it. percent: of the copying that goes on, if any.
 
     whole; copying: both halves count, and are being made equal, as after it was made or after a power cut; rebuilding:
-    a half gets a copy of the other; degraded: one half is lost; stopped: it does not run; outdated: it runs on a half
-    that missed what was written last.
+    a half gets a copy of the other, or its disk does not boot yet; degraded: one half is lost; stopped: it does not
+    run; outdated: it runs on a half that missed what was written last.
     """
 
     state: State
@@ -127,7 +152,7 @@ def standing(mirror: Mirror, array: Array | None, names: Mapping[str, str]) -> S
         return Standing("outdated", lost, array.percent)
     if lost:
         return Standing("degraded", lost, array.percent)
-    if rebuilding:
+    if rebuilding or mirror.bare:
         return Standing("rebuilding", (), array.percent)
     return Standing("whole" if array.percent is None else "copying", (), array.percent)
 
@@ -150,23 +175,31 @@ def _in_sync(mirror: Mirror, array: Array, names: Mapping[str, str]) -> set[str]
     return {half.serial for half in mirror.halves if names.get(half.partuuid) in array.in_sync}
 
 
-def with_new_half(mirror: Mirror, lost: str, half: Half) -> Mirror:
+def with_new_half(mirror: Mirror, lost: str, half: Half, purpose: Purpose = "backing") -> Mirror:
     """The mirror with a half in the place of the lost one; it is out until it has been copied to."""
     kept = next(h for h in mirror.halves if h.serial != lost)
     out = (*(serial for serial in mirror.out if serial == kept.serial), half.serial)
-    return replace(mirror, halves=(kept, half), out=out)
+    return replace(mirror, halves=(kept, half), out=out, bare=half.serial if purpose == "system" else "")
 
 
-def advice(state: Standing, mirror: Mirror, purpose: Purpose = "backing") -> str:
+def bootable(mirror: Mirror) -> Mirror:
+    """The mirror, now that each of its disks has what firmware starts."""
+    return replace(mirror, bare="")
+
+
+def advice(state: Standing, mirror: Mirror) -> str:
     """What to do about it, for the administrator; empty where there is nothing to do."""
     lost = " and ".join(state.lost)
     match state.state:
-        case "degraded" if purpose == "system":
-            return f"the disk with serial {lost} is lost; docs/plugs.md says how a blank one takes its place"
         case "degraded":
             return (
                 f"the disk with serial {lost} is lost; put a blank one in its place, then "
                 "`xenpair replace-disk SERIAL` with the new one's serial, as `lsblk -o PATH,SERIAL` shows it"
+            )
+        case "rebuilding" if mirror.bare:
+            return (
+                f"the disk with serial {mirror.bare} does not boot before `xenpair replace-disk {mirror.bare}` has "
+                "ended; type it again if it was interrupted"
             )
         case "outdated":
             current = " or ".join(half.serial for half in mirror.halves if half.serial not in mirror.out)

@@ -1,6 +1,7 @@
 """On UEFI, from a stick: plugs are pulled, while a disk is written, in first boot, and on the formed pair.
 
-Nothing half-written boots, nobody's data forks, and the pair comes back.
+Nothing half-written boots, nobody's data forks, and the pair comes back. The second server has two disks for each one
+of the first: its system and what is below DRBD are mirrored.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from config.door import write_file
 from lab.console import Stage
+from lab.machine import disk_file
 from lab.origin import Origin
 from lab.pair import PROJECT, Lab
 from tests.lab.conftest import (
@@ -33,6 +37,18 @@ FENCING_LIMIT = 180.0
 """Seconds from the loss of a node until the other one has decided: 10 to notice, 21 of delay, and emulation."""
 
 NODES = ("xen1", "xen2")
+MIRRORS = ("mirror", "system_mirror")
+"""Below DRBD and of the system, in a node's status."""
+
+
+def mirrored(config_file: Path) -> Path:
+    """A copy of that config in which the second node's disks are mirrored."""
+    document = yaml.safe_load(config_file.read_text())
+    disks = {purpose: {**document["storage"][purpose], "raid1": True} for purpose in ("system", "backing")}
+    document["nodes"][1]["disks"] = disks
+    target = config_file.with_name("test-plugs.yaml")
+    write_file(target, yaml.safe_dump(document, sort_keys=False))
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +58,7 @@ def lab(config_file: Path, small_config_file: Path, image: Path) -> Iterator[Lab
         # Four machines at once would be too much for the host.
         Lab(FORMED_LAB).down()
     where, origin = PROJECT / ".lab" / "test-plugs", Origin.read("usb", image.parent)
-    lab = fresh_lab(where, small_config_file, origin, "uefi", config_file.parent / "secrets")
+    lab = fresh_lab(where, mirrored(small_config_file), origin, "uefi", config_file.parent / "secrets")
     try:
         yield lab
     finally:
@@ -109,10 +125,46 @@ def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
     journal = [json.loads(line) for line in lab.ssh("xen2", "cat /var/lib/xenpair/journal.jsonl").stdout.splitlines()]
     assert "resumed" in (lab.directory / "xen2.log").read_text(errors="replace")
     # No effect was doubled: one name for the partition, and one partition of that name on the disk.
-    (partuuid,) = {entry["detail"]["partuuid"] for entry in journal if "partuuid" in entry["detail"]}
-    assert lab.ssh("xen2", "lsblk -nro PARTUUID /dev/vdb").stdout.split() == [partuuid]
+    for half, disk in (("a", "/dev/vdb"), ("b", "/dev/vdd")):
+        key = f"{half}.partuuid"
+        (partuuid,) = {entry["detail"][key] for entry in journal if key in entry["detail"]}
+        assert lab.ssh("xen2", f"lsblk -nro PARTUUID {disk}").stdout.split() == [partuuid]
     lab.ssh("xen1", "/usr/sbin/lvcreate --yes --wipesignatures y --size 8M --name kept data")
     lab.ssh("xen2", "lvchange --activate y data/kept")
+
+
+def test_a_server_goes_on_with_one_half_of_each_mirror_and_takes_blank_disks(lab: Lab) -> None:
+    for kind in MIRRORS:
+        assert status(lab, "xen2")[kind]["state"] in ("whole", "copying")
+        assert status(lab, "xen1")[kind]["state"] == "none"
+    assert lab.ssh("xen2", "drbdadm sh-ll-dev r0").stdout.startswith("/dev/disk/by-id/md-uuid-")
+    assert "mdmonitor.service" in lab.ssh("xen2", "systemctl list-units --state=active 'md*'").stdout
+    wait_until(lab, "xen2", BOOT_LIMIT, lambda found: {found[kind]["state"] for kind in MIRRORS} == {"whole"})
+
+    lab.kill()
+    # At the next power-on there are blank disks of the same serials: the one that booted, and the second below DRBD.
+    for file in (disk_file("xen2", "system"), disk_file("xen2", "backing", "-b")):
+        (lab.directory / file).unlink()
+    lab.start()
+    lab.wait(timeout=BOOT_LIMIT)
+    found = status(lab, "xen2")
+    assert found["health"] == "degraded"
+    assert (found["mirror"]["state"], found["mirror"]["lost"]) == ("degraded", ["data-xen2-b"])
+    assert (found["system_mirror"]["state"], found["system_mirror"]["lost"]) == ("degraded", ["system-xen2-a"])
+    lab.ssh("xen2", "xenpair replace-disk data-xen2-b")
+    lab.ssh("xen2", "xenpair replace-disk system-xen2-a", timeout=BOOT_LIMIT)
+    assert status(lab, "xen2")["system_mirror"]["state"] == "whole"
+    wait_until(lab, "xen2", BOOT_LIMIT, lambda found: found["mirror"]["state"] == "whole")
+    assert '"out": []' in lab.ssh("xen2", "cat /var/lib/xenpair/mirror.json").stdout
+
+    # The new disk boots alone.
+    lab.kill()
+    (lab.directory / disk_file("xen2", "system", "-b")).unlink()
+    lab.start()
+    lab.wait(timeout=BOOT_LIMIT)
+    assert status(lab, "xen2")["system_mirror"]["lost"] == ["system-xen2-b"]
+    lab.ssh("xen2", "xenpair replace-disk system-xen2-b", timeout=BOOT_LIMIT)
+    assert_healthy(lab)
 
 
 def test_a_cut_link_freezes_both_until_one_is_proven_off(lab: Lab) -> None:

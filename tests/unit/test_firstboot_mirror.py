@@ -9,7 +9,7 @@ import pytest
 
 from config.model import Cluster, DiskRule
 from firstboot import mirrors, observe
-from firstboot.errors import BackingDiskError, NodeError, ProbeError
+from firstboot.errors import BackingDiskError, NodeError, ProbeError, UnfitDiskError
 from firstboot.new_half import replace_disk
 from firstboot.places import Places
 from firstboot.plan import backing, mirror
@@ -214,6 +214,10 @@ def node(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> F
     return node
 
 
+def nothing(_: str) -> None:
+    """Nobody listens."""
+
+
 def admitted(node: FakeNode) -> list[str]:
     """What the storage unit says while it does not let DRBD have the mirror."""
     reasons: list[str] = []
@@ -245,7 +249,7 @@ def new_disk(node: FakeNode, serial: str = "new-1") -> fake_disk.FakeDisk:
 
 def test_a_blank_disk_takes_the_place_of_a_dead_half(node: FakeNode) -> None:
     disk = new_disk(node)
-    replace_disk(node.places, "new-1")
+    replace_disk(node.places, "new-1", nothing)
     record, entry = mirrors.read(node.places.mirror), disk.entry()
     assert record
     assert entry
@@ -262,12 +266,12 @@ def test_a_replacement_that_was_cut_short_goes_on_with_the_same_partition(node: 
     disk = new_disk(node)
     node.ticks, node.cut_at = 0, 6
     with pytest.raises(PowerCut):
-        replace_disk(node.places, "new-1")
+        replace_disk(node.places, "new-1", nothing)
     record = mirrors.read(node.places.mirror)
     assert record
     assert any(disk.bytes), "cut before the table"
     node.power_on()
-    replace_disk(node.places, "new-1")
+    replace_disk(node.places, "new-1", nothing)
     entry = disk.entry()
     assert entry
     assert mirrors.read(node.places.mirror) == record
@@ -281,7 +285,7 @@ def test_a_half_that_was_only_unplugged_is_taken_back(node: FakeNode) -> None:
     again = new_disk(node, "data-xen1b")
     again.partition(record.halves[1].partuuid, "xenpair-xenpair-r0")
     before = bytes(again.bytes)
-    replace_disk(node.places, "data-xen1b")
+    replace_disk(node.places, "data-xen1b", nothing)
     assert bytes(again.bytes) == before
     assert node.programs[-1].endswith(f"--add {record.halves[1].partition}")
 
@@ -301,8 +305,8 @@ def test_a_disk_that_is_not_fit_is_not_touched(
     if change:
         disk.bytes[change[0] : change[0] + 2] = change[1]
     before, record = bytes(disk.bytes), node.places.mirror.read_bytes()
-    with pytest.raises(BackingDiskError, match=message):
-        replace_disk(node.places, serial)
+    with pytest.raises(UnfitDiskError, match=message):
+        replace_disk(node.places, serial, nothing)
     assert bytes(disk.bytes) == before
     assert node.places.mirror.read_bytes() == record
 
@@ -313,4 +317,4 @@ def test_a_whole_mirror_takes_no_disk(node: FakeNode, monkeypatch: pytest.Monkey
     monkeypatch.setattr(observe, "array", lambda _: Array(running=True, in_sync=frozenset({"vdb1", "vdc1"})))
     monkeypatch.setattr(observe, "kernel_name", lambda device: "vdb1" if "partuuid" in str(device) else "md127")
     with pytest.raises(NodeError, match="is whole, so it takes no disk"):
-        replace_disk(node.places, "new-1")
+        replace_disk(node.places, "new-1", nothing)
