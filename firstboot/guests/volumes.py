@@ -13,9 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from config.capacity import volume_size
-from config.door import run
 from config.errors import XenpairError
-from firstboot import observe
+from firstboot import lvm, observe
 from firstboot.errors import GuestError, LockedError, NotNowError, PeerError, StorageError
 from firstboot.guests.definition import MARK, Definition, Guest, to_tags
 from firstboot.guests.pair import Pair
@@ -151,7 +150,7 @@ class _Change:
         self.pair.verify()
         _refuse(self._what, self._obstacle())
         self._compare()
-        run([tool(command), *words])
+        lvm.change(tool(command), *words)
         self._compare()
 
     def _compare(self) -> None:

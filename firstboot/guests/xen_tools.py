@@ -21,11 +21,19 @@ from firstboot.places import Places
 PROGRAM = "xen-create-image"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 """Of the package debian-archive-keyring. Without it debootstrap would verify nothing, and say so in its log alone."""
+STATUS = "var/lib/dpkg/status"
+WHOLE = ("installed", "config-files", "not-installed")
+"""States of dpkg(1) in which nothing is left to be done."""
 SOURCES = "etc/apt/sources.list.d/debian.sources"
 LIMIT = 2 * 3600.0
 """Seconds; a whole Debian over a slow line takes most of one hour."""
 DONE = "Installation Summary"
 """What it prints last of all where all went well; its exit code is 0 also where an option is wrong."""
+
+_WITH_OWN_TMP = 'mount --bind "$1" /tmp && shift && exec "$@"'
+UNSHARED = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _WITH_OWN_TMP, "sh")
+"""Runs a command that has a directory of ours for its /tmp, and whose mounts end with it. By TMPDIR it would tell the
+programs inside of the guest's root file system too, where there is no such directory."""
 
 LOOPBACK = "auto lo\niface lo inet loopback\n\nsource /etc/network/interfaces.d/*\n"
 MENU = """\
@@ -58,8 +66,8 @@ def check() -> None:
         )
 
 
-def argv(definition: Definition, device: Path, suite: str, mirror: str, scratch: Path) -> list[str]:
-    """xen-create-image for a volume with an empty file system; what it writes for xl goes to scratch."""
+def argv(definition: Definition, device: Path, suite: str, mirror: str) -> list[str]:
+    """xen-create-image for a volume with an empty file system; what it writes for xl goes to /tmp."""
     return [
         PROGRAM,
         f"--hostname={definition.name}",
@@ -78,7 +86,7 @@ def argv(definition: Definition, device: Path, suite: str, mirror: str, scratch:
         "--dhcp",
         f"--mac={definition.mac}",
         f"--memory={-(-definition.memory >> 20)}M",
-        f"--output={scratch}",
+        "--output=/tmp",
         "--force",
     ]
 
@@ -88,10 +96,17 @@ def install(definition: Definition, device: Path, suite: str, mirror: str, scrat
 
     Raises GuestError with what its log ended with, CommandError where it does not end.
     """
-    environment = {"TMPDIR": str(scratch), "LC_ALL": "C.UTF-8", "PATH": os.defpath + ":/usr/sbin:/sbin"}
-    done = run(argv(definition, device, suite, mirror, scratch), check=False, timeout=LIMIT, env=environment)
+    environment = {"LC_ALL": "C.UTF-8", "PATH": os.defpath + ":/usr/sbin:/sbin"}
+    command = [*UNSHARED, str(scratch), *argv(definition, device, suite, mirror)]
+    done = run(command, check=False, timeout=LIMIT, env=environment)
     if done.returncode != 0 or DONE not in done.stdout:
         raise trouble(definition.name, done)
+
+
+def unfinished(status: str) -> list[str]:
+    """Of dpkg's record, the packages that are neither installed nor removed, with what they are."""
+    found = re.findall(r"^Package: (\S+)\nStatus: \S+ \S+ (\S+)$", status, re.MULTILINE)
+    return [f"{name} is {state}" for name, state in found if state not in WHOLE]
 
 
 def trouble(name: str, done: Output) -> GuestError:
@@ -104,7 +119,15 @@ def trouble(name: str, done: Output) -> GuestError:
 
 
 def prepare(tree: Tree) -> None:
-    """Take out what xen-tools has written and we write otherwise, before the system is made that guest's own."""
+    """Take out what xen-tools has written and we write otherwise, before the system is made that guest's own.
+
+    Raises GuestError where a package of the system is not configured: xen-tools goes on over that.
+    """
+    if left := unfinished(tree.read(STATUS)):
+        raise GuestError(
+            f"the system that xen-tools installed is not whole: {', '.join(left)}",
+            hint="the end of its log in /var/log/xen-tools has the reason; try again, or another mirror",
+        )
     tree.write(INTERFACES, LOOPBACK)
     if not tree.exists("boot/grub/grub.cfg"):
         tree.write("boot/grub/grub.cfg", MENU)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
-from config.door import run
-from firstboot import observe, storage
+from firstboot import lvm, observe, storage
 from firstboot.plan import replication as plan
 from firstboot.steps import Work
 
@@ -34,8 +33,8 @@ class Volumes:
                     storage.activate(name)
                     return
                 case plan.CreateVolumeGroup():
-                    run(["pvcreate", "--yes", observe.DRBD_DEVICE])
-                    run(["vgcreate", name, observe.DRBD_DEVICE])
+                    lvm.change("pvcreate", "--yes", observe.DRBD_DEVICE)
+                    lvm.change("vgcreate", name, observe.DRBD_DEVICE)
                 case plan.Wait(reason):
                     work.waiting(reason)
                     time.sleep(1)

@@ -37,6 +37,8 @@ FENCING_LIMIT = 180.0
 """Seconds from the loss of a node until the other one has decided: 10 to notice, 21 of delay, and emulation."""
 
 NODES = ("xen1", "xen2")
+SPARE = "spare"
+"""A guest that never runs."""
 MIRRORS = ("mirror", "system_mirror")
 """Below DRBD and of the system, in a node's status."""
 
@@ -129,7 +131,7 @@ def test_first_boot_goes_on_after_a_power_cut(lab: Lab) -> None:
         key = f"{half}.partuuid"
         (partuuid,) = {entry["detail"][key] for entry in journal if key in entry["detail"]}
         assert lab.ssh("xen2", f"lsblk -nro PARTUUID {disk}").stdout.split() == [partuuid]
-    lab.ssh("xen1", "/usr/sbin/lvcreate --yes --wipesignatures y --size 8M --name kept data")
+    lab.ssh("xen1", "/usr/sbin/lvcreate --yes --wipesignatures y --size 8M --name kept data && sync /dev/drbd0")
     lab.ssh("xen2", "lvchange --activate y data/kept")
 
 
@@ -141,12 +143,15 @@ def test_a_server_goes_on_with_one_half_of_each_mirror_and_takes_blank_disks(lab
     assert "mdmonitor.service" in lab.ssh("xen2", "systemctl list-units --state=active 'md*'").stdout
     wait_until(lab, "xen2", BOOT_LIMIT, lambda found: {found[kind]["state"] for kind in MIRRORS} == {"whole"})
 
+    # Nothing else has had a disk flush its cache since it was made.
+    lab.ssh("xen2", f"xenpair guest create {SPARE} --memory 96M --disk 8M --stopped")
     lab.kill()
     # At the next power-on there are blank disks of the same serials: the one that booted, and the second below DRBD.
     for file in (disk_file("xen2", "system"), disk_file("xen2", "backing", "-b")):
         (lab.directory / file).unlink()
     lab.start()
     lab.wait(timeout=BOOT_LIMIT)
+    assert SPARE in lab.ssh("xen1", "xenpair guest list").stdout
     found = status(lab, "xen2")
     assert found["health"] == "degraded"
     assert (found["mirror"]["state"], found["mirror"]["lost"]) == ("degraded", ["data-xen2-b"])

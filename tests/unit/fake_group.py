@@ -53,6 +53,8 @@ class FakeGroup:
     busy: set[tuple[str, str]] = field(default_factory=set)
     """Node and volume that is in use there."""
     cut_at: int = 0
+    unflushed: bool = False
+    """What was changed last would be gone with the power."""
     before: Callable[[str], None] = lambda _: None
 
     @property
@@ -77,9 +79,13 @@ class FakeGroup:
             return self._map(argv[1:-1], argv[-1].removeprefix("data/"))
         if name == "findmnt":
             return 1, "", ""
+        if argv == ["sync", "/dev/drbd0"]:
+            self.unflushed = False
+            return 0, "", ""
         assert argv[0] == f"/usr/sbin/{name}", "the guard stands before it"
         assert name in CHANGES
         self.seqno += 1
+        self.unflushed = True
         return getattr(self, f"_{name}")(list(argv[1:]))  # type: ignore[no-any-return]
 
     def _vgs(self) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class FakeNode:
             self.disk = self.mirror = FakeMirror(self.disks)
         self.ticks = 0
         self.cut_at: int | None = None
+        self.cached: list[tuple[FakeDisk, int, bytes]] = []
+        """What was there before each write that was not flushed."""
         self.keys_made = 0
         self.programs: list[str] = []
         self.storage_first = False
@@ -100,6 +102,9 @@ class FakeNode:
     def power_on(self) -> None:
         """What is not on a disk is as after a boot."""
         self.cut_at = None
+        while self.cached:
+            disk, at, before = self.cached.pop()
+            disk.bytes[at : at + len(before)] = before
         shutil.rmtree(self.places.at("run"), ignore_errors=True)
         hostname = self.places.at("etc/hostname")
         self.hostname = hostname.read_text().strip() if hostname.exists() else "debian"
@@ -137,6 +142,7 @@ class FakeNode:
             "wipefs --json --no-act": lambda: holding.wipefs(last),
             "wipefs --all": lambda: holding.erase(last),
             "blkdiscard --zeroout": lambda: holding.zero(int(argv[3]), int(argv[5])),
+            "sync /dev/drbd0": self.cached.clear,
             "sync": str,
             "mdadm --create": lambda: self._mirror().create(argv),
             "mdadm --manage": str,
@@ -162,7 +168,7 @@ class FakeNode:
             "vgs": self._vgs,
             "vgchange": str,
             "pvcreate": self._pvcreate,
-            "vgcreate": lambda: disk.put(self._lvm() + 4096, b"VG data"),
+            "vgcreate": lambda: self._cached(4096, b"VG data"),
             "cl_status hbstatus": lambda: "Heartbeat is running" if self.heartbeat else "Heartbeat is stopped",
             "cl_status nodestatus": lambda: "active\n" if self.heartbeat else "",
         }
@@ -212,7 +218,14 @@ class FakeNode:
 
     def _pvcreate(self) -> None:
         assert not self._has_group(), "pvcreate on a volume group"
-        self.disk.put(self._lvm() + 536, b"LVM2 001")
+        self._cached(536, b"LVM2 001")
+
+    def _cached(self, at: int, data: bytes) -> None:
+        """A write that the disk has in its cache: a power cut takes it back, if nobody asks for it to be flushed."""
+        at += self._lvm()
+        disks = self.mirror.active if self.mirror else [self.disk]
+        self.cached += [(disk, at, bytes(disk.bytes[at : at + len(data)])) for disk in disks]
+        self.disk.put(at, data)
 
     def _vgs(self) -> str:
         if not self._has_group():

@@ -89,6 +89,7 @@ def effects(make: Make, prepare: Callable[[FakeNode], None], config: str) -> int
 
 def assert_formed(node: FakeNode) -> Journal:
     assert node.places.formed.exists()
+    assert not node.cached, "the volume group is gone when the power goes now"
     record = JoinRecord.model_validate_json(node.places.join.read_bytes())
     entries = [disk.entry() for disk in node.disks]
     assert [entry and entry[1] for entry in entries] == ["xenpair-xenpair-r0"] * len(entries)

@@ -58,8 +58,24 @@ def test_both_nodes_show_that_they_see_the_same_before_and_after_a_change(group:
     with on(group, tmp_path) as pair:
         volumes.create(pair, WEB01, 8 * MIB)
     at = next(number for number, (_, words) in enumerate(group.programs) if "lvcreate" in words)
-    looks = [[(node, words.split()[0]) for node, words in group.programs[i : i + 2]] for i in (at - 2, at + 1)]
+    assert group.programs[at + 1] == ("xen1", "sync /dev/drbd0")
+    looks = [[(node, words.split()[0]) for node, words in group.programs[i : i + 2]] for i in (at - 2, at + 2)]
     assert looks == [[("xen1", "vgs"), ("xen2", "vgs")]] * 2
+
+
+def test_no_change_counts_before_the_disk_has_it(group: FakeGroup, tmp_path: Path) -> None:
+    changes: tuple[Callable[[Pair], None], ...] = (
+        lambda pair: volumes.create(pair, WEB01, 8 * MIB),
+        lambda pair: volumes.finish(pair, WEB01),
+        lambda pair: volumes.resize(pair, "web01", 16 * MIB),
+        lambda pair: volumes.remove(pair, "web01"),
+    )
+    with on(group, tmp_path) as pair:
+        for change in changes:
+            made = len(group.changes)
+            change(pair)
+            assert len(group.changes) > made
+            assert not group.unflushed
 
 
 def test_a_volume_of_that_name_is_in_the_way_whoever_it_belongs_to(group: FakeGroup, tmp_path: Path) -> None:
@@ -130,7 +146,7 @@ def test_a_volume_is_marked_then_unmapped_on_both_nodes_then_removed(group: Fake
     with on(group, tmp_path) as pair:
         volumes.remove(pair, "web01")
     assert not group.volumes
-    assert [p for p in group.programs if p[1].split()[0] not in ("vgs", "lvs")] == [
+    assert [p for p in group.programs if p[1].split()[0] not in ("vgs", "lvs", "sync")] == [
         ("xen1", "/usr/sbin/lvchange --addtag xenpair.phase=deleting data/web01"),
         ("xen2", "lvchange --activate n data/web01"),
         ("xen1", "lvchange --activate n data/web01"),

@@ -32,11 +32,13 @@ iface eth0 inet dhcp
 def install(monkeypatch: pytest.MonkeyPatch, output: Output) -> list[str]:
     ran: list[list[str]] = []
 
-    def fake(argv: list[str], **_: object) -> Output:
+    def fake(argv: list[str], *, env: dict[str, str], **_: object) -> Output:
+        assert "TMPDIR" not in env, "the guest's packages would look for that directory in the guest"
         ran.append(argv)
         return output
 
     monkeypatch.setattr(xen_tools, "run", fake)
+    monkeypatch.setenv("TMPDIR", "/tmp/not-in-the-guest")
     xen_tools.install(WEB, Path("/dev/data/web02"), "trixie", "http://mirror.example/debian", Path("/tmp/own"))
     return ran[0]
 
@@ -47,13 +49,38 @@ def test_no_password_is_made_nothing_is_formatted_and_what_is_fetched_is_verifie
     argv = install(monkeypatch, Output(0, GOOD, ""))
     assert {"--genpass=0", "--nopasswd", "--dontformat", "--nohosts", "--image-dev=/dev/data/web02"} <= set(argv)
     assert f"--keyring={xen_tools.KEYRING}" in argv
-    assert "--output=/tmp/own" in argv
+    assert "--output=/tmp" in argv
+    assert argv[argv.index(xen_tools.PROGRAM) - 1] == "/tmp/own"
 
 
 def test_an_end_without_a_summary_is_a_failure_whatever_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GuestError, match=r"could not install web02: .*Option role requires an argument") as caught:
         install(monkeypatch, Output(0, WRONG_OPTION, "Option role requires an argument\n"))
     assert "/var/log/xen-tools/web02.log" in caught.value.hint
+
+
+STATUS = """\
+Package: base-files
+Status: install ok installed
+Version: 13.8
+
+Package: openssh-server
+Status: install ok half-configured
+Version: 1:10.0p1-7
+
+Package: gone
+Status: deinstall ok config-files
+"""
+
+
+def test_a_system_with_a_package_that_is_not_configured_is_no_guest(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / xen_tools.STATUS).write_text(STATUS)
+    with (
+        rootfs.Tree(tmp_path) as tree,
+        pytest.raises(GuestError, match="installed is not whole: openssh-server is half-configured"),
+    ):
+        xen_tools.prepare(tree)
 
 
 def test_the_mirror_is_the_nodes_own(tmp_path: Path) -> None:
