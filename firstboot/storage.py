@@ -139,8 +139,17 @@ def _declare_equal(resource: str) -> None:
 
 
 def activate(volume_group: str) -> None:
-    """Make the logical volumes of the group usable on this node."""
-    run(["vgchange", "--activate", "y", volume_group])
+    """Make the logical volumes of the group usable on this node. Raises StorageError where there is no such group."""
+    try:
+        run(["vgchange", "--activate", "y", volume_group])
+    except CommandError as e:
+        if volume_group in observe.volume_groups():
+            raise
+        raise StorageError(
+            f"{observe.DRBD_DEVICE} is up, and LVM finds no volume group {volume_group} on it; nothing was changed",
+            hint=f"/etc/lvm/backup/{volume_group} on both nodes has what they last knew of it: docs/plugs.md, "
+            "A volume group that is not found",
+        ) from e
 
 
 def take_down(brief: Brief, end_guests: Callable[[], None]) -> None:

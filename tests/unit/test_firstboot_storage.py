@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from config.door import Output
+from config.errors import CommandError, XenpairError
 from firstboot import storage
 from firstboot.brief import Brief
+from firstboot.errors import StorageError
 from firstboot.places import Places
 from firstboot.probe.disks import BlockDevice
 from firstboot.probe.drbd import UNCONFIGURED, DrbdState
@@ -44,6 +46,20 @@ def test_a_promotion_that_collides_with_the_peers_is_tried_again(
     storage.bring_up(BRIEF, Places(tmp_path), reasons.append)
     assert [argv for argv in asked if argv[0] == "drbdadm"] == [["drbdadm", "primary", "r0"]] * 2
     assert "Concurrent state changes" in reasons[0]
+
+
+@pytest.mark.parametrize(("groups", "error"), [((), StorageError), (("data",), CommandError)])
+def test_a_volume_group_that_is_gone_is_told_with_where_its_list_is_kept(
+    monkeypatch: pytest.MonkeyPatch, groups: tuple[str, ...], error: type[XenpairError]
+) -> None:
+    def run(argv: list[str]) -> Output:
+        raise CommandError(argv, returncode=5, stderr='Volume group "data" not found')
+
+    monkeypatch.setattr(storage, "run", run)
+    monkeypatch.setattr("firstboot.observe.volume_groups", lambda: dict.fromkeys(groups))
+    with pytest.raises(error) as caught:
+        storage.activate("data")
+    assert ("/etc/lvm/backup/data" in caught.value.hint) == (not groups)
 
 
 def test_a_backing_disk_that_is_not_there_is_waited_for_and_named(
