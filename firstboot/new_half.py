@@ -25,6 +25,8 @@ log = logging.getLogger("xenpair")
 
 PAUSE = 2.0
 """Seconds between two looks at how far the copying is."""
+LOOKS = 15
+"""In a row that may find the new half idle: md's own thread begins with it some time after mdadm has returned."""
 
 BELOW: dict[mirror.Purpose, str] = {"backing": "mirror below DRBD", "system": "mirror of the system"}
 
@@ -116,18 +118,19 @@ def _replace(
 
 def _await_copy(record: Path, say: Callable[[str], None]) -> None:
     """Until both halves are equal: a disk of which half has been copied must not be booted from."""
-    told = None
+    told, left = None, LOOKS
     while True:
         known, now = _looked_at(record)
-        if now.state == "degraded":
-            raise NodeError(f"the copying has ended early: {mirror.advice(now, known)}")
         array, _ = mirrors.look(known)
         if array is None:
             raise NodeError("the mirror of the system does not run", hint="see `cat /proc/mdstat`")
-        if not array.rebuilding and now.percent is None:
+        left = left - 1 if now.state == "degraded" else LOOKS
+        if not left:
+            raise NodeError(f"nothing is copied to the new disk: {mirror.advice(now, known)}")
+        if now.state != "degraded" and not array.rebuilding and now.percent is None:
             return
-        if now.percent != told:
-            say(f"copying: {now.percent or 0} %")
+        if now.percent not in (None, told):
+            say(f"copying: {now.percent} %")
             told = now.percent
         time.sleep(PAUSE)
 

@@ -130,7 +130,7 @@ class Machine:
             disk(blank(tmp_path / "vdb"), "s-new"),
         ]
         self.array = Array(running=True, in_sync=frozenset({"vda2"}))
-        self.rest = 0
+        self.added, self.rest = False, 0
         """Looks until the copying has ended."""
 
     def record(self) -> Mirror:
@@ -147,13 +147,15 @@ class Machine:
     def run(self, argv: list[object]) -> None:
         if "--add" in argv:
             self.done.append("add")
-            self.array, self.rest = replace(self.array, rebuilding=frozenset({"vdb2"}), percent=5), 2
+            self.added, self.rest = True, 5
 
     def look(self, known: Mirror) -> tuple[Array, dict[str, str]]:
-        if self.array.rebuilding:
+        if self.added:
             self.rest -= 1
             if self.rest < 0:
-                self.array = Array(running=True, in_sync=frozenset({"vda2", "vdb2"}))
+                self.array, self.added = Array(running=True, in_sync=frozenset({"vda2", "vdb2"})), False
+            elif self.rest < 3:
+                self.array = replace(self.array, rebuilding=frozenset({"vdb2"}), percent=5)
         parts = {child.partuuid: Path(child.path).name for disk in self.disks for child in disk.children}
         return self.array, {half.partuuid: parts[half.partuuid] for half in known.halves if half.partuuid in parts}
 
@@ -207,9 +209,9 @@ def test_typed_again_it_goes_on_with_what_is_left(machine: Machine, monkeypatch:
 
 def test_a_new_disk_that_dies_while_it_is_copied_to_is_told(machine: Machine) -> None:
     def die(_: str) -> None:
-        machine.array = Array(running=True, in_sync=frozenset({"vda2"}))
+        machine.array, machine.added = Array(running=True, in_sync=frozenset({"vda2"})), False
 
-    with pytest.raises(NodeError, match=r"the copying has ended early: the disk with serial s-new is lost"):
+    with pytest.raises(NodeError, match=r"nothing is copied to the new disk: the disk with serial s-new is lost"):
         replace_disk(machine.places, "s-new", die)
     assert machine.done == ["table", "add"]
 
