@@ -165,6 +165,14 @@ def metadata(partition: str | Path) -> Metadata | None:
     raise ProbeError(f"drbdmeta dump-md of {partition}: exit code {output.returncode}: {output.stderr.strip()}")
 
 
+def replicated_size() -> int:
+    """Bytes of the replicated device, also where it is not Primary; 0 where it is not up."""
+    try:
+        return int(Path("/sys/class/block", DRBD_DEVICE.name, "size").read_text()) * 512
+    except FileNotFoundError:
+        return 0
+
+
 def drbd() -> DrbdState:
     """The replicated device's state; Unconfigured where the module is not loaded."""
     try:

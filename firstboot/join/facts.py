@@ -27,7 +27,7 @@ class Facts(Model):
     ]
     """Backing partition, or the mirror in its place, by its stable name."""
     size: Annotated[int, Field(gt=0)]
-    """Of the backing partition or mirror, bytes."""
+    """Bytes for data: what the metadata leaves of a fresh backing device, and of one in use what DRBD uses of it."""
     fresh: bool
     """Whether the DRBD metadata has just been created and never been used."""
 
@@ -57,6 +57,6 @@ def objection(peer: Node, mine: Facts, theirs: Facts) -> str | None:
     if fresh.size >= used.size:
         return None
     return (
-        f"the fresh backing partition of {fresh.node} ({format_size(fresh.size)}) is smaller than "
-        f"the one in use on {used.node} ({format_size(used.size)})"
+        f"the fresh backing device of {fresh.node} has room for {format_size(fresh.size)} of data, and {used.node} "
+        f"has {format_size(used.size)}"
     )

@@ -58,6 +58,15 @@ def superblock_start(partition_size: int) -> int:
     return (partition_size & ~4095) - SUPERBLOCK
 
 
+def room(size: int) -> int:
+    """Bytes for data on a backing device of that size, with internal metadata (drbd_md_set_sector_offsets, drbd_nl.c).
+
+    Its bitmap has a bit for each block of the whole device; the log has its usual 32 KiB.
+    """
+    bitmap = -(-size // (8 * BLOCK * 4096)) * 4096
+    return superblock_start(size) - 8 * 4096 - bitmap
+
+
 def parse_superblock(data: bytes, start: int) -> Layout:
     """What the superblock at that byte offset says. Raises ProbeError where it is none of DRBD 8.4."""
     if len(data) < _HEADER.size:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import ClassVar
 
 from config.door import run, write_file
@@ -11,6 +10,7 @@ from firstboot import observe
 from firstboot.errors import StorageError
 from firstboot.join.agent import JoinAgent, JoinTerms
 from firstboot.join.facts import Facts, JoinRecord
+from firstboot.probe.metadata import room
 from firstboot.report import awaited_machine
 from firstboot.steps import Work
 from firstboot.steps.access import HOST_KEY, USER_KEY, public_key, trust_is_written, write_trust
@@ -79,9 +79,13 @@ def _restated(facts: Facts, work: Work) -> Facts:
 def _state_facts(work: Work) -> Facts:
     node = work.node
     device = own_device(work.journal)
-    fresh = _is_fresh(device) if device else None
-    if device is None or fresh is None:
+    up = observe.drbd().connection != "Unconfigured"
+    # What is attached cannot be dumped, and is in use: a survivor's.
+    metadata = observe.metadata(device) if device and not up else None
+    if device is None or not (up or metadata):
         raise StorageError("the backing device and its metadata are gone since the disks step", hint="see `dmesg`")
+    fresh = metadata is not None and metadata.fresh
+    used = metadata.la_size * 512 if metadata else observe.replicated_size()
     run(["modprobe", "drbd"])
     return Facts(
         node=node.me.name,
@@ -92,14 +96,6 @@ def _state_facts(work: Work) -> Facts:
         host_key=public_key(node.places, HOST_KEY),
         user_key=public_key(node.places, USER_KEY),
         partition=str(device),
-        size=int(run(["blockdev", "--getsize64", device]).stdout),
+        size=room(int(run(["blockdev", "--getsize64", device]).stdout)) if fresh or not used else used,
         fresh=fresh,
     )
-
-
-def _is_fresh(device: Path) -> bool | None:
-    """Whether its DRBD metadata was never used; None without metadata. What is attached is in use: a survivor's."""
-    if observe.drbd().connection != "Unconfigured":
-        return False
-    metadata = observe.metadata(device)
-    return metadata.fresh if metadata else None

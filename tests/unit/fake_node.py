@@ -54,6 +54,9 @@ def edges_of(content: bytes) -> Edges:
     return parse_edges("vdb", {0: content})
 
 
+REPLICATED = 500_000
+"""Bytes that the pair has agreed on: the other side's disk is the smaller one."""
+
 Answer = tuple[int, str, str]
 """Exit code, output, errors."""
 
@@ -333,6 +336,7 @@ def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
         "machine": lambda: Machine(names, "", ""),
         "drbd": lambda: node.drbd,
         "drbd_version": lambda: "8.4.11",
+        "replicated_size": lambda: 0 if node.drbd == UNCONFIGURED else REPLICATED,
         "edges": edges,
         "exists": exists,
         "held": lambda device: node.disk.attached or bool(holders(device.removeprefix("/dev/") + "1")),

@@ -8,14 +8,17 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.model import Cluster
 from firstboot.join.agent import JoinTerms, converse
-from firstboot.join.facts import Facts, objection
+from firstboot.join.facts import Facts, JoinRecord, objection
 from firstboot.join.wire import PROTOCOL, JoinRefusedError, hello
+from firstboot.probe.metadata import room
+from tests.unit.fake_node import EXAMPLE, REPLICATED, FakeNode, install
 
 SECRET = bytes(range(32))
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZha2VrZXlmYWtla2V5ZmFrZWtleWZha2VrZXlmYWtl"
@@ -123,8 +126,30 @@ def test_a_third_node_is_no_peer(cluster: Cluster) -> None:
 
 def test_a_fresh_disk_smaller_than_the_one_in_use_is_refused(cluster: Cluster) -> None:
     used, fresh = facts(cluster, "xen1", fresh=False, size=2 << 30), facts(cluster, "xen2", size=1 << 30)
-    assert "xen2 (1G) is smaller than the one in use on xen1 (2G)" in str(objection(cluster.node("xen2"), used, fresh))
-    assert "xen2 (1G) is smaller" in str(objection(cluster.node("xen1"), fresh, used))
+    assert "xen2 has room for 1G of data, and xen1 has 2G" in str(objection(cluster.node("xen2"), used, fresh))
+    assert "xen2 has room for 1G" in str(objection(cluster.node("xen1"), fresh, used))
+
+
+@pytest.mark.parametrize(("size", "data"), [(258048 << 10, 264196096), (256 << 20, 524200 * 512)])
+def test_what_drbds_metadata_leaves_of_a_device(size: int, data: int) -> None:
+    # As /dev/drbd0 was in the lab, and la-size-sect of drbd-dump-md-applied.txt.
+    assert room(size) == data
+
+
+def test_a_survivor_wants_room_for_the_pairs_data_not_for_its_own_larger_disk(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = FakeNode(tmp_path / "node", cluster, EXAMPLE)
+    install(node, monkeypatch)
+    node.first_boot()
+    first = JoinRecord.model_validate_json(node.places.join.read_bytes()).mine
+    assert (first.fresh, first.size) == (True, room(1_000_000))
+    # As `xenpair replace` does.
+    node.places.join.unlink()
+    node.places.formed.unlink()
+    node.first_boot()
+    again = JoinRecord.model_validate_json(node.places.join.read_bytes()).mine
+    assert (again.fresh, again.size) == (False, REPLICATED)
 
 
 def test_a_fresh_disk_as_large_as_the_one_in_use_is_taken(cluster: Cluster) -> None:
