@@ -61,10 +61,15 @@ def _records(places: Places) -> dict[mirror.Purpose, Path]:
 
 
 def _looked_at(record: Path) -> tuple[mirror.Mirror, mirror.Standing]:
-    found = mirrors.status(record)
-    if found is None:
+    known = _known(record)
+    return known, mirror.standing(known, *mirrors.look(known))
+
+
+def _known(record: Path) -> mirror.Mirror:
+    known = mirrors.read(record)
+    if known is None:
         raise NodeError(f"{record} is gone", hint="type it again")
-    return found
+    return known
 
 
 def _purpose(places: Places, serial: str) -> mirror.Purpose:
@@ -120,15 +125,18 @@ def _await_copy(record: Path, say: Callable[[str], None]) -> None:
     """Until both halves are equal: a disk of which half has been copied must not be booted from."""
     told, left = None, LOOKS
     while True:
-        known, now = _looked_at(record)
-        array, _ = mirrors.look(known)
-        if array is None:
-            raise NodeError("the mirror of the system does not run", hint="see `cat /proc/mdstat`")
-        left = left - 1 if now.state == "degraded" else LOOKS
-        if not left:
-            raise NodeError(f"nothing is copied to the new disk: {mirror.advice(now, known)}")
-        if now.state != "degraded" and not array.rebuilding and now.percent is None:
-            return
+        known = _known(record)
+        # That it does not boot yet is what this is waited for.
+        now = mirror.standing(mirror.bootable(known), *mirrors.look(known))
+        match now.state:
+            case "whole":
+                return
+            case "degraded" if left:
+                left -= 1
+            case "rebuilding" | "copying":
+                left = LOOKS
+            case _:
+                raise NodeError(f"nothing is copied to the new disk: {mirror.advice(now, known)}")
         if now.percent not in (None, told):
             say(f"copying: {now.percent} %")
             told = now.percent
@@ -137,7 +145,7 @@ def _await_copy(record: Path, say: Callable[[str], None]) -> None:
 
 def _make_bootable(record: Path, serial: str) -> None:
     """Copy what firmware starts, which comes last, and write down that it is there."""
-    known, _ = _looked_at(record)
+    known = _known(record)
     if known.bare == serial:
         copy_boot(known, serial, observe.block_devices())
         mirrors.write(record, mirror.bootable(known))

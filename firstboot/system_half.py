@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.door import run
-from firstboot import observe
 from firstboot.errors import NodeError, UnfitDiskError
 from firstboot.plan import mirror
 from firstboot.probe.disks import BlockDevice
+from firstboot.steps.disks import write_table
 
 BOOT_CODE = 440
 """Bytes at the beginning of a disk that a BIOS starts; the disk's signature and the table follow (UEFI specification
@@ -29,9 +29,7 @@ def planned_half(well: BlockDevice, serial: str) -> mirror.Half:
 
 def make_table(well: BlockDevice, disk: BlockDevice) -> None:
     """Give a blank disk the same partitions. Raises CommandError."""
-    options = ["--quiet", "--wipe", "never", "--wipe-partitions", "never"]
-    run(["sfdisk", *options, disk.path], stdin=_table(well, disk.serial))
-    observe.settle()
+    write_table(disk, _table(well, disk.serial))
 
 
 def copy_boot(known: mirror.Mirror, serial: str, devices: Sequence[BlockDevice]) -> None:

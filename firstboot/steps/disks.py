@@ -210,7 +210,11 @@ def _erase(disk: BlockDevice) -> None:
 
 def partition(disk: BlockDevice, partuuid: str, name: str, type_: str) -> None:
     """Write a table with one partition over all of a blank disk."""
-    script = f"label: gpt\ntype={type_}, uuid={partuuid}, name={name}\n"
+    write_table(disk, f"label: gpt\ntype={type_}, uuid={partuuid}, name={name}\n")
+
+
+def write_table(disk: BlockDevice, script: str) -> None:
+    """Write a table (sfdisk(8), a script) to a blank disk, and nothing else."""
     run(["sfdisk", "--quiet", "--wipe", "never", "--wipe-partitions", "never", disk.path], stdin=script)
     observe.settle()
 

@@ -23,10 +23,9 @@ from firstboot.system_half import BOOT_CODE, copy_boot, make_table, planned_half
 MIB = 1 << 20
 SIZE = 16 * MIB
 GOOD, DEAD = (
-    Half("s-a", "A" * 8 + "-0000-4000-8000-000000000003"),
+    Half("s-a", "a" * 8 + "-0000-4000-8000-000000000003"),
     Half("s-b", "b" * 8 + "-0000-4000-8000-000000000003"),
 )
-GOOD = replace(GOOD, partuuid=GOOD.partuuid.lower())
 PAIR = Mirror("11111111:22222222:33333333:44444444", (GOOD, DEAD))
 TABLE = f"""\
 label: gpt
@@ -214,6 +213,16 @@ def test_a_new_disk_that_dies_while_it_is_copied_to_is_told(machine: Machine) ->
     with pytest.raises(NodeError, match=r"nothing is copied to the new disk: the disk with serial s-new is lost"):
         replace_disk(machine.places, "s-new", die)
     assert machine.done == ["table", "add"]
+
+
+def test_a_mirror_that_stops_while_it_is_copied_has_not_ended_well(machine: Machine) -> None:
+    def stop(_: str) -> None:
+        machine.array, machine.added = Array(running=False), False
+
+    with pytest.raises(NodeError, match="nothing is copied to the new disk"):
+        replace_disk(machine.places, "s-new", stop)
+    assert machine.done == ["table", "add"]
+    assert machine.record().bare == "s-new"
 
 
 def test_a_disk_with_other_sectors_is_refused(machine: Machine) -> None:
