@@ -50,13 +50,15 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     blot: Sequence[str] = (),
+    forsake: bool = False,
 ) -> Output:
     """Run a program to its end and return what it printed.
 
     argv is a list, never a shell line. Standard input is /dev/null unless text is given; the environment is built from
     scratch (LANG=C.UTF-8, a fixed PATH, HOME, plus env). The program gets a process group of its own: at the timeout
     (seconds), or when this process is interrupted, the whole group is killed. A program that reads a secret from a file
-    may still print it: whatever a pattern of blot matches is blotted out of what it printed.
+    may still print it: whatever a pattern of blot matches is blotted out of what it printed. What waits for a frozen
+    disk dies only when that thaws: forsake it, where it only looks, and its end is not waited for.
 
     Raises CommandError when the program is missing, times out, or (with check) exits non-zero.
     """
@@ -80,7 +82,7 @@ def run(
     try:
         stdout, stderr = process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
-        kill_group(process)
+        kill_group(process, patience=0 if forsake else None)
         stderr = _last_words(process)
         raise CommandError(args, None, _blotted(stderr, blot), what=f"no end after {timeout:.0f} s, killed") from None
     except BaseException:
@@ -152,11 +154,15 @@ def _last_words(process: subprocess.Popen[str]) -> str:
         return ""
 
 
-def kill_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """Kill a program that was started in a session of its own, with all its children, and reap it."""
+def kill_group(process: subprocess.Popen[str] | subprocess.Popen[bytes], *, patience: float | None = None) -> None:
+    """Kill a program that was started in a session of its own, with all its children, and reap it.
+
+    patience: seconds to wait for its end at most; None: for as long as the kernel does not let it die.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
 
 
 def write_file(path: Path, content: str | bytes, *, mode: int = 0o644, parents: bool = True) -> bool:

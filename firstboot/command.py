@@ -243,21 +243,19 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
 
     log_to_journal()
     places = Places()
-    peer = known(read_fencing_brief(places.fencing))
+    peer, resource = known(read_fencing_brief(places.fencing)), known(read_brief(places.brief)).resource
     if arguments.heartbeat is not None:
         if arguments.heartbeat != peer.peer:
             raise NodeError(f"this node fences {peer.peer}, and was asked to fence {arguments.heartbeat}")
         # Also where DRBD's handler never came so far: what it freezes, only the unit lets go.
         fencing.pursue()
-        return FENCED if fencing.fence("heartbeat", peer, places, limit=fencing.HANDLER_LIMIT) else 1
+        return FENCED if fencing.fence("heartbeat", peer, places, resource, limit=fencing.HANDLER_LIMIT) else 1
     if arguments.until_proven:
-        brief = known(read_brief(places.brief))
-        if fencing.fence("pursuit", peer, places):
-            fencing.let_go(brief.resource)
+        fencing.fence("pursuit", peer, places, resource)
         return 0
     # At once, for it waits for this flight's end, and is there whatever becomes of this process.
     fencing.pursue()
-    if fencing.fence("drbd", peer, places, limit=fencing.HANDLER_LIMIT):
+    if fencing.fence("drbd", peer, places, resource, limit=fencing.HANDLER_LIMIT):
         return FENCED
     # Once more, for nobody heard what became of the first time.
     fencing.pursue()
@@ -269,7 +267,8 @@ def _switch_on(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     from firstboot.brief import known, read_fencing_brief
 
     log_to_journal()
-    fencing.switch_on(known(read_fencing_brief(Places().fencing)))
+    places = Places()
+    fencing.switch_on(known(read_fencing_brief(places.fencing)), places)
     return 0
 
 

@@ -1,7 +1,8 @@
 """Fencing: one flight at a time that ends when the peer is back, or proven off. Until then nothing is given free.
 
 DRBD (fence-peer) and heartbeat (STONITH) both come here. Whoever is second waits for the first one's flight and takes
-over its proof, so that a machine that was switched on again is not shot a second time.
+over its proof, so that a machine that was switched on again is not shot a second time. Nor is frozen I/O let go twice:
+DRBD would forget from which generation the two sides parted, and take the peer's return for a split brain.
 """
 
 from __future__ import annotations
@@ -90,9 +91,12 @@ def hears_peer(state: DrbdState) -> bool:
     return state.peer_role in ("Primary", "Secondary")
 
 
-def awaits_proof(state: DrbdState) -> bool:
-    """Whether I/O is frozen until the peer is proven off. Without data of its own it waits for the peer itself."""
-    return state.suspended and state.disk in PROMOTABLE
+def awaits_proof(state: DrbdState, *, parted: bool) -> bool:
+    """Whether I/O is frozen until the peer is proven off. Without data of its own it waits for the peer itself.
+
+    parted: a split brain has been noticed; then it waits for a word that no proof can replace.
+    """
+    return state.suspended and state.disk in PROMOTABLE and not parted
 
 
 def pursue() -> None:
@@ -107,13 +111,15 @@ def fence(
     requester: Requester,
     brief: FencingBrief,
     places: Places,
+    resource: str,
     *,
     limit: float | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Return True once the peer is proven off, False once it is back, or limit seconds have passed without a proof.
 
-    The caller may let go of whatever needs a dead peer if and only if this returns True.
+    Once proven, DRBD's frozen I/O goes on. The caller may let go of whatever else needs a dead peer if and only if this
+    returns True. Raises CommandError where DRBD does not take the word.
     """
     begun = now()
     bmc = bmc_of(brief.bmc)
@@ -131,7 +137,7 @@ def fence(
                 look,
                 waited=max(0.0, now() - answers_since),
                 connected=hears_peer(state),
-                frozen=awaits_proof(state),
+                frozen=awaits_proof(state, parted=places.split_brain.exists()),
                 confirmed=places.confirmation.exists(),
                 proven=places.fencing_proof.exists(),
                 ordered=now() - ordered_at if look.ordered is not None else None,
@@ -140,6 +146,7 @@ def fence(
                 case Proven(by, ours):
                     _prove(places, brief, by)
                     places.fencing_strike.unlink(missing_ok=True)
+                    _let_go(resource, places)
                     if ours and brief.power_on:
                         _switch_on_later()
                     return True
@@ -183,13 +190,13 @@ def _order(bmc: Bmc, look: Look, peer: str) -> Look:
     return replace(look, power=None, problem="", ordered=0.0, struck=True)
 
 
-def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.sleep) -> None:
+def switch_on(brief: FencingBrief, places: Places, *, pause: Callable[[float], None] = time.sleep) -> None:
     """Give the fenced peer its power back: once DRBD has let go of it, and until its BMC says that it is on.
 
     Raises BmcError where that does not happen within SWITCH_ON_LIMIT.
     """
     bmc, begun = bmc_of(brief.bmc), now()
-    while awaits_proof(observe.drbd()) and now() - begun < SWITCH_ON_LIMIT / 2:
+    while awaits_proof(observe.drbd(), parted=places.split_brain.exists()) and now() - begun < SWITCH_ON_LIMIT / 2:
         pause(POLL)
     while True:
         try:
@@ -202,13 +209,6 @@ def switch_on(brief: FencingBrief, *, pause: Callable[[float], None] = time.slee
             log.warning("fencing: %s cannot be switched on again yet: %s", brief.peer, e.message)
         pause(RETRY)
     log.warning("fencing: %s is switched on again", brief.peer)
-
-
-def let_go(resource: str) -> None:
-    """Tell DRBD, after its own handler gave up, that the peer is proven off: frozen I/O goes on."""
-    state = observe.drbd()
-    if awaits_proof(state) and not hears_peer(state):
-        run(["drbdadm", "resume-io", resource])
 
 
 def confirm(brief: FencingBrief, places: Places, node: str, ask: Callable[[str], str]) -> None:
@@ -290,6 +290,18 @@ def _prove(places: Places, brief: FencingBrief, by: str) -> None:
     if not places.fencing_proof.exists():
         write_file(places.fencing_proof, json.dumps({"peer": brief.peer, "at": now(), "by": by}) + "\n")
     _note(places, FencingProgress("proven", brief.peer, f"{brief.peer} is off by {by}"))
+
+
+def _let_go(resource: str, places: Places) -> None:
+    """Tell DRBD that the peer is proven off: frozen I/O goes on, in a new generation.
+
+    Its handler's exit code would do the same, and whatever else lets go at that moment, once more: the kernel (8.4.11)
+    looks for the need of a new generation, writes it to the disk, and only then notes that it has. So the flight does
+    it, alone, for all who ask. A promotion asks as well, with nothing frozen.
+    """
+    state = observe.drbd()
+    if awaits_proof(state, parted=places.split_brain.exists()) and not hears_peer(state):
+        run(["drbdadm", "resume-io", resource])
 
 
 def _forget_older_proof(places: Places, begun: float) -> None:

@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from config.door import run
+from config.door import Output, run
 from config.machine import Machine
 from firstboot.errors import NodeError, ProbeError
 from firstboot.probe.disks import (
@@ -191,9 +191,17 @@ def drbd_version() -> str:
     return Path("/sys/module/drbd/version").read_text().strip()
 
 
-def volume_groups() -> Mapping[str, VolumeGroup]:
-    """Volume groups on the replicated device, by name."""
-    output = run(["vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", VGS_OPTIONS])
+def look_at(argv: Sequence[str], glance: float | None = None) -> Output:
+    """Run a program that reads what is on the replicated device, and that waits with it where that is frozen.
+
+    glance: seconds after which it is left waiting. Raises CommandError.
+    """
+    return run(argv) if glance is None else run(argv, timeout=glance, forsake=True)
+
+
+def volume_groups(glance: float | None = None) -> Mapping[str, VolumeGroup]:
+    """Volume groups on the replicated device, by name; glance: see look_at."""
+    output = look_at(["vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", VGS_OPTIONS], glance)
     return {group.name: group for group in parse_vgs(output.stdout)}
 
 

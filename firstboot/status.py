@@ -20,8 +20,12 @@ from firstboot.places import Places
 from firstboot.plan import mirror
 from firstboot.probe.drbd import DrbdState
 from firstboot.probe.heartbeat import HeartbeatState
+from firstboot.probe.lvm import VolumeGroup
 from firstboot.report import Progress, State, awaited_machine, read_progress
 from firstboot.split_brain import SplitBrainStatus
+
+GLANCE = 20.0
+"""Seconds for LVM to answer: a vgs needs one of them on an emulated node, and none at all answers on a frozen one."""
 
 EXIT_HEALTHY, EXIT_FAILED, EXIT_DEGRADED = 0, 1, 2
 
@@ -158,7 +162,7 @@ def fencing_status(drbd: DrbdState, places: Places) -> FencingStatus:
     if brief is None:
         return FencingStatus("unknown", "first boot has not come that far")
     connected = hears_peer(drbd)
-    if awaits_proof(drbd) and not connected and not in_flight(places):
+    if awaits_proof(drbd, parted=places.split_brain.exists()) and not connected and not in_flight(places):
         return FencingStatus("unready", f"I/O is frozen and nobody asks for proof: `systemctl start {UNIT}`")
     progress = read_fencing_progress(places)
     if not connected and progress is not None and progress.state != "withdrawn":
@@ -215,13 +219,21 @@ def mirror_status(record: Path) -> MirrorStatus:
 def status_of(brief: Brief, places: Places) -> Status:
     """Look at this node now. Raises ProbeError or CommandError where a tool says what we do not understand."""
     first_boot, drbd = firstboot_status(places), observe.drbd()
-    # Whoever reads from a frozen device waits with it.
-    groups = observe.volume_groups() if drbd.role == "Primary" and not drbd.suspended else {}
-    group = groups.get(brief.volume_group)
+    group: VolumeGroup | None = None
+    guests: tuple[GuestStatus, ...] = ()
+    if drbd.role == "Primary" and not drbd.suspended:
+        try:
+            group = observe.volume_groups(GLANCE).get(brief.volume_group)
+            guests = guests_status(brief, places) if group is not None else ()
+        except CommandError:
+            # It may have been frozen since; then whoever reads from it waits for as long.
+            drbd = observe.drbd()
+            if not drbd.suspended:
+                raise
+            group, guests = None, ()
     heartbeat = observe.heartbeat(brief.peer)
     fencing = fencing_status(drbd, places)
     parted = split_brain.status(brief, places, drbd)
-    guests = guests_status(brief, places) if group is not None else ()
     mirrored = mirror_status(places.mirror)
     system = mirror_status(places.system_mirror)
     return Status(
@@ -250,7 +262,7 @@ def status_of(brief: Brief, places: Places) -> Status:
 
 def guests_status(brief: Brief, places: Places) -> tuple[GuestStatus, ...]:
     """All guests, as this node sees them. Raises CommandError, ProbeError."""
-    found = registry(brief.volume_group)
+    found = registry(brief.volume_group, GLANCE)
     if not found:
         return ()
     try:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from config.door import run
+from firstboot import observe
 from firstboot.errors import ProbeError
 from firstboot.guests.definition import Guest, from_tags
 from firstboot.probe.lvm import LVS_OPTIONS, LogicalVolume, parse_lvs
 
 
-def registry(volume_group: str) -> tuple[Guest, ...]:
-    """All guests, in the order of LVM. Raises CommandError, and ProbeError for tags that describe no guest."""
-    return guests_of(logical_volumes(volume_group))
+def registry(volume_group: str, glance: float | None = None) -> tuple[Guest, ...]:
+    """All guests, in the order of LVM; glance: see observe.look_at.
+
+    Raises CommandError, and ProbeError for tags that describe no guest.
+    """
+    return guests_of(logical_volumes(volume_group, glance))
 
 
 def legible(volume_group: str, report: Callable[[ProbeError], None]) -> tuple[Guest, ...]:
@@ -26,10 +29,10 @@ def legible(volume_group: str, report: Callable[[ProbeError], None]) -> tuple[Gu
     return tuple(found)
 
 
-def logical_volumes(volume_group: str) -> tuple[LogicalVolume, ...]:
-    """All volumes of the group, guests' or not."""
+def logical_volumes(volume_group: str, glance: float | None = None) -> tuple[LogicalVolume, ...]:
+    """All volumes of the group, guests' or not; glance: see observe.look_at."""
     options = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", LVS_OPTIONS]
-    return parse_lvs(run(["lvs", *options, volume_group]).stdout)
+    return parse_lvs(observe.look_at(["lvs", *options, volume_group], glance).stdout)
 
 
 def guests_of(volumes: tuple[LogicalVolume, ...]) -> tuple[Guest, ...]:

@@ -11,9 +11,9 @@ from lab.guest import Answer, Entry
 _CHANGE = re.compile(r"\b(role|peer|conn|disk|pdsk|susp)\( (\S+) -> (\S+) \)")
 _BOOT = re.compile(r"^-- Boot |\bkernel: Linux version \d")
 _FENCED = re.compile(
-    r"fence-peer helper returned 7 \(peer was stonithed\)|xenpair\[\d+\]: fencing: proven: \S+ is off by its BMC"
+    r"fence-peer helper returned 7 \(peer was stonithed\)|xenpair\[\d+\]: fencing: proven: \S+ is off by "
 )
-"""The kernel's word for it, and ours: the unit that pursues a proof may let frozen I/O go before the handler ends."""
+"""The kernel's word for it, and ours: the flight that has the proof lets frozen I/O go before the handler ends."""
 _TALKS = (
     "Connected",
     "SyncSource",
@@ -25,7 +25,8 @@ _TALKS = (
     "Ahead",
     "Behind",
 )
-SPLIT_BRAIN = re.compile(r"Split-Brain detected|split-brain", re.IGNORECASE)
+SPLIT_BRAIN = re.compile(r"Split-Brain detected|split-brain|bm UUID was already set", re.IGNORECASE)
+"""The last one: DRBD forgets from which generation the two sides parted, and will take the peer for a stranger."""
 
 
 @dataclass
@@ -97,5 +98,5 @@ def forgotten(entries: Sequence[Entry], answers: Sequence[Answer]) -> list[str]:
 
 
 def split_brains(log: str) -> list[str]:
-    """Lines in which DRBD found that both sides have data that the other one lacks."""
+    """Lines in which DRBD found that both sides have data that the other one lacks, or that it will find so."""
     return [line.strip() for line in log.splitlines() if SPLIT_BRAIN.search(line)]

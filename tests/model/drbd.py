@@ -24,6 +24,9 @@ from tests.model.disk import (
 FENCED = 7
 """Exit code of a fence-peer handler that stands for `stonith was successful`."""
 
+METADATA_WRITE = 0.1
+"""Seconds; of a disk that others write to as well."""
+
 LINKED = ("Connected", "SyncSource", "SyncTarget")
 
 _VIEWS: dict[tuple[object, ...], DrbdState] = {}
@@ -194,8 +197,8 @@ class Drbd:
         if exposed:
             self.host.handler_apart()
 
-    def fence_peer_said(self, code: int, connects: int) -> bool:
-        """The end of conn_try_outdate_peer. Returns whether the peer's disk counts as Outdated or worse."""
+    def fence_peer_said(self, code: int, connects: int) -> Process:
+        """The end of conn_try_outdate_peer; the process returns whether the peer's disk counts as Outdated or worse."""
         if code != FENCED:
             self.host.saw("a handler that says no")
             return False
@@ -203,22 +206,24 @@ class Drbd:
             self.peer_state = OUTDATED
             if self.frozen:
                 self.host.saw("thawed by the handler")
-                self._thaw()
+                yield from self._thaw()
             self.store()
         elif not self.linked:
             self.host.saw("a handler whose answer came too late")
         return self.peer_state <= OUTDATED
 
-    def resume_io(self) -> None:
+    def resume_io(self) -> Process:
         """`drbdadm resume-io`."""
-        self.host.saw("thawed by the unit")
-        self._thaw()
+        self.host.saw("thawed by a flight")
+        yield from self._thaw()
         self.starved = False
         self.store()
 
-    def _thaw(self) -> None:
+    def _thaw(self) -> Process:
         if self.fork_due:
             self.fork()
+            # drbd_uuid_new_current waits for the disk; only then the need is taken back.
+            yield METADATA_WRITE
         self.fork_due = self.frozen = False
         if not self.linked:
             self.complete_pending()
@@ -244,7 +249,7 @@ class Drbd:
             self.mutex, connects = True, self.connects
             code = yield from self.host.handler()
             self.mutex = False
-            vouched = self.fence_peer_said(code, connects)
+            vouched = yield from self.fence_peer_said(code, connects)
             self.gate.open()
         return False
 

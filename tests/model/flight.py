@@ -29,10 +29,14 @@ FencingRule = Callable[[Requester, Look, Terms], Next]
 
 
 class Call(Enum):
-    """What is asked of the peer's BMC; the answer is sent in: a Power or None for ASK, whether it took it for ORDER."""
+    """What is asked of the peer's BMC; the answer is sent in: a Power or None for ASK, whether it took it for ORDER.
+
+    LET_GO is asked of the own DRBD.
+    """
 
     ASK = "power status"
     ORDER = "power off"
+    LET_GO = "drbdadm resume-io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,9 @@ class Pilot:
                         site.proof = site.now()
                     site.progress = "proven"
                     site.struck_at = None
+                    state = site.view()
+                    if awaits_proof(state, parted=False) and not hears_peer(state):
+                        yield Call.LET_GO
                     if ours:
                         site.switch_on_later()
                     return True
@@ -119,7 +126,7 @@ class Pilot:
         return Look(
             waited=max(0.0, now - self.answers_since),
             connected=connected,
-            frozen=awaits_proof(state),
+            frozen=awaits_proof(state, parted=False),
             confirmed=site.confirmation is not None,
             proven=site.proof is not None,
             power=self.power,

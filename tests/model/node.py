@@ -288,7 +288,7 @@ class Node:
         def process() -> Process:
             connects = self.drbd.connects
             code = yield from self.handler()
-            self.drbd.fence_peer_said(code, connects)
+            yield from self.drbd.fence_peer_said(code, connects)
 
         self.clock.run(process(), self)
 
@@ -297,8 +297,9 @@ class Node:
 
         def process() -> Process:
             yield 0.3 + 2.7 * self.world.fraction()
-            if (yield from self.fence("pursuit", None)) and awaits_proof(self.view()) and not self.hears_peer():
-                self.drbd.resume_io()
+            proven = yield from self.fence("pursuit", None)
+            if proven and self.world.unit_lets_go and awaits_proof(self.view(), parted=False):
+                yield from self.drbd.resume_io()
             self.unit_runs = False
 
         if not self.unit_runs:
@@ -327,6 +328,9 @@ class Node:
                 self.world.say(f"{self.name} orders its peer off ({requester})")
                 answer = yield from self.peer.bmc.order_off()
                 self.saw("an order to switch off")
+            elif step is Call.LET_GO:
+                if not self.world.unit_lets_go:
+                    yield from self.drbd.resume_io()
             elif step.idle:
                 yield from self._idle(begun, limit)
             else:
@@ -348,7 +352,7 @@ class Node:
 
         def process() -> Process:
             begun = self.clock.now
-            while awaits_proof(self.view()) and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
+            while awaits_proof(self.view(), parted=False) and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
                 yield POLL
             while True:
                 power = None

@@ -129,7 +129,9 @@ class Mirror(Stage):
             except StopIteration as end:
                 return cast(bool, end.value)
             answer = None
-            if isinstance(step, Call):
+            if step is Call.LET_GO:
+                self.done.append(("let go",))
+            elif isinstance(step, Call):
                 power = self.call(step)
                 answer = power if step is Call.ASK else power is not None
             else:
@@ -172,7 +174,7 @@ class Real(Stage):
         """To the end."""
         script = self.script
         brief = FencingBrief("xen2", script.delay, power_on=True, bmc=BMC if script.by_bmc else None)
-        return fencing.fence(script.requester, brief, self.places, limit=script.limit, pause=self.pause)
+        return fencing.fence(script.requester, brief, self.places, "r0", limit=script.limit, pause=self.pause)
 
 
 def write_file(path: Path, content: str, **_: object) -> bool:
@@ -189,6 +191,7 @@ def real(script: Script) -> Iterator[Real]:
         patch.setattr(fencing, "now", stage.now)
         patch.setattr(fencing, "bmc_of", lambda _: stage)
         patch.setattr(fencing, "write_file", write_file)
+        patch.setattr(fencing, "run", lambda _: stage.done.append(("let go",)))
         patch.setattr(fencing, "start", lambda _: stage.done.append(("switch on",)))
         patch.setattr("firstboot.observe.drbd", stage.view)
         yield stage

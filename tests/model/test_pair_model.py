@@ -32,8 +32,7 @@ LANDMARKS = {
     "guests taken over",
     "power cut",
     "shutdown",
-    "thawed by the handler",
-    "thawed by the unit",
+    "thawed by a flight",
 }
 """Where schedules must come, or they prove nothing."""
 

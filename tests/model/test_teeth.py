@@ -92,6 +92,8 @@ def counterexample(rules: dict[str, Any], broken: set[str], themes: list[tuple[s
         pytest.param({"honest": False}, UNSAFE, id="a lying administrator"),
         pytest.param({"delays": (0.0, 0.0)}, {"both shot"}, id="no delay"),
         pytest.param({"delays": (18.0, 18.0)}, {"both shot"}, id="the same delay"),
+        # The handler's exit code and the unit, within a write of the metadata: two new generations.
+        pytest.param({"unit_lets_go": True}, {"split brain"}, id="let go twice"),
     ],
 )
 def test_a_wrong_decision_is_found_out(rules: dict[str, Any], broken: set[str]) -> None:

@@ -35,7 +35,8 @@ class World:
     """All of it.
 
     jitter: tenths that every duration takes its turn in. calm: nothing has happened yet that the second node's delay
-    does not reckon with; strict: the delay must do even then. seen: landmarks, by which a test knows that schedules get
+    does not reckon with; strict: the delay must do even then. unit_lets_go: frozen I/O is let go by the unit once its
+    flight is over, and by the handler's exit code. seen: landmarks, by which a test knows that schedules get
     anywhere.
     """
 
@@ -51,12 +52,14 @@ class World:
         honest: bool = True,
         wise: bool = True,
         strict: bool = False,
+        unit_lets_go: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.clock = Clock()
         self.by_bmc = by_bmc
         self.fencing_rule, self.storage_rule = fencing_rule, storage_rule
         self.honest, self.wise, self.strict = honest, wise, strict
+        self.unit_lets_go = unit_lets_go
         self.calm, self.both_shot = True, False
         self.acknowledged = 0
         self.serving_alone: list[float | None] = [None, None]

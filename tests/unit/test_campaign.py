@@ -69,7 +69,7 @@ def test_letting_frozen_writes_go_on_without_proof_is_found() -> None:
     assert "susp( 1 -> 0 )" in line
 
 
-def test_the_pursuit_may_let_go_before_the_handler_has_ended() -> None:
+def test_the_flight_lets_go_before_the_handler_has_ended() -> None:
     ours = "[  402.298995] xenpair[664]: fencing: proven: xen1 is off by its BMC\n"
     assert unproven(FORMED + FENCED.replace(PROOF, ours)) == []
 
@@ -87,6 +87,8 @@ def test_a_proof_counts_until_the_peer_is_heard_or_the_node_boots() -> None:
 def test_a_split_brain_is_found() -> None:
     line = "[  50.1] kernel: drbd r0/0 drbd0: Split-Brain detected but unresolved, dropping connection!"
     assert split_brains(FORMED + line) == [line]
+    due = "[ 1128.402136] kernel: drbd r0/0 drbd0: bm UUID was already set: 5878E32086531693"
+    assert split_brains(FORMED + due) == [due]
     assert split_brains(FORMED + FENCED) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_at_the_timeout_the_children_die_too(tmp_path: Path) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("the child of a killed program lives on")
+
+
+def test_what_cannot_be_killed_is_waited_for_only_unless_it_is_forsaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill, pid_file = os.killpg, tmp_path / "pid"
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    with pytest.raises(CommandError, match="no end after"):
+        run(["sh", "-c", f"echo $$ > {pid_file}; exec sleep 10"], timeout=0.5, forsake=True)
+    pid = int(pid_file.read_text())
+    assert Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    kill(pid, signal.SIGKILL)
 
 
 def test_standard_input_is_empty_unless_text_is_given() -> None:

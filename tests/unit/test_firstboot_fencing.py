@@ -23,6 +23,7 @@ FIRST = Terms("xen2", by_bmc=True, delay=0)
 SECOND = Terms("xen1", by_bmc=True, delay=18)
 LOST = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "DUnknown", suspended=True)
 BACK = DrbdState("Connected", "Primary", "Secondary", "UpToDate", "UpToDate")
+GONE_ON = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
 BMC = BmcBrief("ipmi", "192.168.132.242", 623, "xenpair", "hidden-password")
 BRIEF = FencingBrief("xen2", 0, power_on=True, bmc=BMC)
 
@@ -96,12 +97,13 @@ class Stage:
     drbd: Callable[[float], DrbdState] = lambda _: LOST
     time: float = 100.0
     started: list[list[str]] = field(default_factory=list)
+    ran: list[list[str]] = field(default_factory=list)
 
     def pause(self, seconds: float) -> None:
         self.time += seconds
 
     def fence(self, requester: str = "drbd", brief: FencingBrief = BRIEF, limit: float | None = 300) -> bool:
-        return fencing.fence(requester, brief, self.places, limit=limit, pause=self.pause)  # type: ignore[arg-type]
+        return fencing.fence(requester, brief, self.places, "r0", limit=limit, pause=self.pause)  # type: ignore[arg-type]
 
     def status(self) -> fencing.FencingProgress:
         progress = fencing.read_fencing_progress(self.places)
@@ -114,6 +116,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage(Places(tmp_path))
     monkeypatch.setattr(fencing, "now", lambda: stage.time)
     monkeypatch.setattr(fencing, "start", stage.started.append)
+    monkeypatch.setattr(fencing, "run", stage.ran.append)
     monkeypatch.setattr("firstboot.observe.drbd", lambda: stage.drbd(stage.time))
     return stage
 
@@ -241,10 +244,67 @@ def test_a_pursuit_that_comes_after_the_proof_shoots_nobody(stage: Stage, monkey
     # DRBD has not let go yet: the proof of this incident is used, though it is older than the pursuit.
     assert stage.fence("pursuit")
     fencing.forget(stage.places)
-    stage.drbd = lambda _: DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
+    stage.drbd = lambda _: GONE_ON
     assert not stage.fence("pursuit")
     assert box.orders == ["off"]
     assert stage.status().state == "proven"
+
+
+RESUME = ["drbdadm", "resume-io", "r0"]
+
+
+@pytest.mark.parametrize("requester", ["drbd", "pursuit", "heartbeat"])
+def test_the_flight_itself_lets_go_and_nobody_else_does_meanwhile(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, requester: str
+) -> None:
+    """Two at the same moment are two generations of data, of which the peer knows neither."""
+    controller(monkeypatch, "off")
+
+    def run(argv: list[str]) -> None:
+        assert stage.places.fencing_proof.exists()
+        assert fencing.in_flight(stage.places)
+        stage.ran.append(argv)
+        stage.drbd = lambda _: GONE_ON
+
+    monkeypatch.setattr(fencing, "run", run)
+    assert stage.fence(requester)
+    # Whoever waited for that flight finds nothing frozen.
+    assert stage.fence("drbd")
+    assert stage.fence("pursuit")
+    assert stage.fence("heartbeat")
+    assert stage.ran == [RESUME]
+
+
+def test_a_side_without_data_of_its_own_is_not_let_go(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was Primary as the target of a resync; its I/O would go on into errors."""
+    controller(monkeypatch, "off")
+    stage.drbd = lambda _: DrbdState("WFConnection", "Primary", "Unknown", "Inconsistent", "DUnknown", suspended=True)
+    assert not stage.fence("pursuit")
+    assert stage.fence("heartbeat")
+    assert stage.ran == []
+
+
+def test_a_peer_that_is_heard_just_after_the_proof_is_left_to_drbd(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller(monkeypatch, "off")
+    looks = iter([LOST, LOST, BACK])
+    stage.drbd = lambda _: next(looks, BACK)
+    assert stage.fence()
+    assert stage.ran == []
+
+
+def test_a_split_brain_stays_frozen_whatever_is_proven(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = controller(monkeypatch, "on")
+    stage.places.split_brain.parent.mkdir(parents=True)
+    stage.places.split_brain.write_text("{}")
+    assert not stage.fence("drbd")
+    assert not stage.fence("pursuit")
+    assert box.orders == []
+    # heartbeat may take over the guests of a peer that is off; they wait for the administrator's word with the rest.
+    box.answers = ["off"]
+    assert stage.fence("heartbeat")
+    assert stage.ran == []
 
 
 def test_a_promotion_that_loses_the_peer_shoots_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +452,7 @@ def test_after_a_split_brain_the_word_is_no_answer(stage: Stage, monkeypatch: py
 def test_the_peer_is_switched_on_once_drbd_has_let_go(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     box = controller(monkeypatch, "no answer", "off", "on")
     stage.drbd = lambda time: LOST if time < 110 else DrbdState("WFConnection", "Primary")
-    fencing.switch_on(BRIEF, pause=stage.pause)
+    fencing.switch_on(BRIEF, stage.places, pause=stage.pause)
     assert stage.time >= 110
     assert set(box.orders) == {"on"}
 
