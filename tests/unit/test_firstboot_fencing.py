@@ -1,130 +1,20 @@
-"""Fencing: what is decided, and one flight from the loss of the peer to its end, with a BMC and a DRBD of our own."""
+"""Fencing: one flight from the loss of the peer to its end."""
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from config.door import Output
-from firstboot import bmc, fencing
-from firstboot.brief import BmcBrief, FencingBrief, read_fencing_brief
-from firstboot.errors import BmcError, FencingError
-from firstboot.places import Places
-from firstboot.plan.fencing import GRACE, INSIST, Hold, Look, PowerOff, Proven, Terms, Withdraw, next_fencing_step
+from firstboot import fencing
+from firstboot.brief import FencingBrief
 from firstboot.probe.drbd import DrbdState
-
-FIRST = Terms("xen2", by_bmc=True, delay=0)
-SECOND = Terms("xen1", by_bmc=True, delay=18)
-LOST = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "DUnknown", suspended=True)
-BACK = DrbdState("Connected", "Primary", "Secondary", "UpToDate", "UpToDate")
-GONE_ON = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated")
-BMC = BmcBrief("ipmi", "192.168.132.242", 623, "xenpair", "hidden-password")
-BRIEF = FencingBrief("xen2", 0, power_on=True, bmc=BMC)
-
-
-def looks() -> list[Look]:
-    return [
-        Look(waited, connected, confirmed, frozen, proven, power, problem, ordered, ordered is not None)  # type: ignore[arg-type]
-        for waited, connected, confirmed, frozen, proven, power, problem, ordered in itertools.product(
-            (0.0, GRACE, GRACE + 18, 1000.0),
-            (True, False),
-            (True, False),
-            (True, False),
-            (True, False),
-            ("on", "off", None),
-            ("", "no answer"),
-            (None, 0.0, INSIST, 60.0),
-        )
-    ]
-
-
-@pytest.mark.parametrize("terms", [FIRST, SECOND, Terms("xen2", by_bmc=False, delay=0)])
-@pytest.mark.parametrize("requester", ["drbd", "pursuit", "heartbeat"])
-def test_only_the_bmcs_off_or_a_persons_word_proves_anything(requester: str, terms: Terms) -> None:
-    for look in looks():
-        step = next_fencing_step(requester, look, terms)  # type: ignore[arg-type]
-        if isinstance(step, Proven):
-            assert not look.connected
-            assert (terms.by_bmc and look.power == "off") or look.confirmed or look.proven
-        if isinstance(step, PowerOff):
-            assert terms.by_bmc
-            assert look.power == "on"
-            assert look.waited >= GRACE + terms.delay
-        if requester != "heartbeat" and look.connected:
-            assert isinstance(step, Withdraw)
-        if requester != "heartbeat" and not look.frozen:
-            assert isinstance(step, Withdraw | Proven)
-            assert isinstance(step, Withdraw) or look.proven or look.confirmed
-
-
-def test_the_second_node_lets_the_first_one_shoot_first() -> None:
-    look = Look(GRACE, connected=False, confirmed=False, power="on")
-    assert next_fencing_step("drbd", look, FIRST) == PowerOff()
-    assert isinstance(next_fencing_step("drbd", look, SECOND), Hold)
-
-
-@dataclass
-class Controller:
-    """A management controller: what it answers, in turn; the last answer stays."""
-
-    answers: list[str]
-    orders: list[str] = field(default_factory=list)
-
-    def power(self) -> str:
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if answer not in ("on", "off"):
-            raise BmcError(answer)
-        return answer
-
-    def power_off(self) -> None:
-        self.orders.append("off")
-
-    def power_on(self) -> None:
-        self.orders.append("on")
-
-
-@dataclass
-class Stage:
-    """A clock that moves with every pause, a DRBD that shows what it is told to."""
-
-    places: Places
-    drbd: Callable[[float], DrbdState] = lambda _: LOST
-    time: float = 100.0
-    started: list[list[str]] = field(default_factory=list)
-    ran: list[list[str]] = field(default_factory=list)
-
-    def pause(self, seconds: float) -> None:
-        self.time += seconds
-
-    def fence(self, requester: str = "drbd", brief: FencingBrief = BRIEF, limit: float | None = 300) -> bool:
-        return fencing.fence(requester, brief, self.places, "r0", limit=limit, pause=self.pause)  # type: ignore[arg-type]
-
-    def status(self) -> fencing.FencingProgress:
-        progress = fencing.read_fencing_progress(self.places)
-        assert progress is not None
-        return progress
+from tests.unit.fencing_rig import BACK, BMC, BRIEF, GONE_ON, LOST, Stage, controller, on_stage
 
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    stage = Stage(Places(tmp_path))
-    monkeypatch.setattr(fencing, "now", lambda: stage.time)
-    monkeypatch.setattr(fencing, "start", stage.started.append)
-    monkeypatch.setattr(fencing, "run", stage.ran.append)
-    monkeypatch.setattr("firstboot.observe.drbd", lambda: stage.drbd(stage.time))
-    return stage
-
-
-def controller(monkeypatch: pytest.MonkeyPatch, *answers: str) -> Controller:
-    found = Controller(list(answers))
-    monkeypatch.setattr(fencing, "bmc_of", lambda brief: found if brief else bmc.NoBmc())
-    return found
+    return on_stage(tmp_path, monkeypatch)
 
 
 def test_a_lost_peer_is_switched_off_and_on_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,173 +205,9 @@ def test_a_promotion_that_loses_the_peer_shoots_nobody(stage: Stage, monkeypatch
     assert box.orders == []
 
 
-SECOND_BRIEF = FencingBrief("xen1", 20, power_on=True, bmc=BMC)
-
-
-@dataclass
-class Dated(Controller):
-    """It answers what it is at that time, and notes when it was asked and ordered."""
-
-    clock: Callable[[], float] = lambda: 0.0
-    outage: tuple[float, float] = (0.0, 0.0)
-    asked_at: list[float] = field(default_factory=list)
-    ordered_at: list[float] = field(default_factory=list)
-
-    def power(self) -> str:
-        self.asked_at.append(self.clock())
-        if self.outage[0] <= self.clock() < self.outage[1]:
-            raise BmcError("no answer")
-        return "off" if self.ordered_at else "on"
-
-    def power_off(self) -> None:
-        self.ordered_at.append(self.clock())
-
-
-def dated(stage: Stage, monkeypatch: pytest.MonkeyPatch, outage: tuple[float, float] = (0.0, 0.0)) -> Dated:
-    box = Dated([], clock=lambda: stage.time, outage=outage)
-    monkeypatch.setattr(fencing, "bmc_of", lambda _: box)
-    return box
-
-
-@pytest.mark.parametrize("end", [101.0, 105.0, 120.0, 140.0, 200.0])
-def test_after_an_outage_of_the_bmcs_network_the_delay_counts_anew(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, end: float
-) -> None:
-    box = dated(stage, monkeypatch, (100.0, end))
-    assert stage.fence(brief=SECOND_BRIEF)
-    (ordered,) = box.ordered_at
-    assert end + GRACE + 20 <= ordered <= end + GRACE + 20 + 2 * fencing.RETRY
-
-
-def test_an_outage_that_begins_while_the_peer_may_come_back_makes_the_delay_count_anew(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    box = dated(stage, monkeypatch, (115.0, 118.0))
-    assert stage.fence(brief=SECOND_BRIEF)
-    assert box.ordered_at[0] >= 118 + GRACE + 20
-
-
-def test_the_delay_counts_from_a_flights_turn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def after_another_flight(_: Places) -> Iterator[None]:
-        stage.time += 100
-        yield
-
-    monkeypatch.setattr(fencing, "_single_flight", after_another_flight)
-    box = dated(stage, monkeypatch)
-    assert stage.fence("heartbeat", brief=SECOND_BRIEF)
-    assert box.ordered_at[0] >= 200 + GRACE + 20
-
-
-def test_a_peer_without_power_is_proven_off_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    controller(monkeypatch, "off")
-    assert stage.fence(brief=SECOND_BRIEF)
-    assert stage.time < 101
-
-
-def test_a_bmc_is_not_asked_more_often_than_a_weak_one_can_bear(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    box = dated(stage, monkeypatch)
-    assert stage.fence(brief=SECOND_BRIEF)
-    waiting = [at for at in box.asked_at if at < box.ordered_at[0]]
-    assert all(later - at >= fencing.RETRY for at, later in itertools.pairwise(waiting))
-
-
-NO_BMC = FencingBrief("xen2", 0, power_on=True, bmc=None)
-
-
-def test_without_a_bmc_the_administrators_word_counts_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    controller(monkeypatch, "on")
-    assert not stage.fence(brief=NO_BMC)
-    monkeypatch.setattr(fencing, "run", lambda *_, **__: Output(0, "", ""))
-    fencing.confirm(NO_BMC, stage.places, "xen2", lambda _: "xen2 is off")
-    assert stage.fence(brief=NO_BMC)
-    stage.time += 300
-    assert not stage.fence(brief=NO_BMC)
-
-
-def test_the_word_dies_when_the_peer_is_heard(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    controller(monkeypatch, "on")
-    monkeypatch.setattr(fencing, "run", lambda *_, **__: Output(0, "", ""))
-    fencing.confirm(NO_BMC, stage.places, "xen2", lambda _: "xen2 is off\n")
-    stage.drbd = lambda _: BACK
-    assert not stage.fence(brief=NO_BMC)
-    stage.drbd = lambda _: LOST
-    assert not stage.fence(brief=NO_BMC)
-
-
-@pytest.mark.parametrize(
-    ("state", "power", "said", "message"),
-    [
-        (LOST, "on", ("xen2", "xen2 is off"), "says that it has power"),
-        (BACK, "no answer", ("xen2", "xen2 is off"), "DRBD is connected to it"),
-        (LOST, "no answer", ("xen1", "xen1 is off"), "the peer of this node is xen2"),
-        (LOST, "no answer", ("xen2", "yes"), "was to be typed"),
-        (DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "Outdated"), "off", ("xen2", ""), "nothing waits"),
-        *(
-            (
-                DrbdState("WFConnection", "Secondary", "Unknown", disk, "DUnknown"),
-                "off",
-                ("xen2", ""),
-                f"disk is {disk}",
-            )
-            for disk in ("Inconsistent", "Outdated", "Diskless", "Failed")
-        ),
-        # It was Primary as the target of a resync: its I/O is frozen for want of data.
-        (replace(LOST, disk="Inconsistent"), "off", ("xen2", "xen2 is off"), "cannot go on without xen2"),
-    ],
-)
-def test_a_word_that_cannot_be_true_is_refused(  # noqa: PLR0917  two fixtures and a table
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, state: DrbdState, power: str, said: tuple[str, str], message: str
-) -> None:
-    node, typed = said
-    controller(monkeypatch, power)
-    stage.drbd = lambda _: state
-    with pytest.raises(FencingError, match=message):
-        fencing.confirm(BRIEF, stage.places, node, lambda _: typed)
-    assert not stage.places.confirmation.exists()
-
-
-def test_after_a_split_brain_the_word_is_no_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    controller(monkeypatch, "no answer")
-    stage.places.split_brain.parent.mkdir(parents=True)
-    stage.places.split_brain.write_text("{}")
-    with pytest.raises(FencingError, match="has gone on alone as well"):
-        fencing.confirm(BRIEF, stage.places, "xen2", lambda _: "xen2 is off")
-
-
 def test_the_peer_is_switched_on_once_drbd_has_let_go(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     box = controller(monkeypatch, "no answer", "off", "on")
     stage.drbd = lambda time: LOST if time < 110 else DrbdState("WFConnection", "Primary")
     fencing.switch_on(BRIEF, stage.places, pause=stage.pause)
     assert stage.time >= 110
     assert set(box.orders) == {"on"}
-
-
-def test_the_password_goes_through_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[list[str], dict[str, str]]] = []
-
-    def run(argv: list[str], *, env: dict[str, str], **_: object) -> Output:
-        seen.append((argv, env))
-        return Output(0, "Chassis Power is on\n", "")
-
-    monkeypatch.setattr(bmc, "run", run)
-    assert bmc.bmc_of(BMC).power() == "on"
-    ((argv, env),) = seen
-    assert "hidden-password" not in " ".join(argv)
-    assert env == {"IPMI_PASSWORD": "hidden-password"}
-    assert "hidden-password" not in repr(BRIEF)
-
-
-@pytest.mark.parametrize("text", ["", "Chassis Power is ", "Chassis Power is unknown", "Error\nChassis Power is off x"])
-def test_anything_but_a_clear_answer_is_no_answer(text: str) -> None:
-    with pytest.raises(BmcError):
-        bmc.parse_power(text)
-
-
-def test_the_brief_survives_the_disk_and_is_roots_alone(tmp_path: Path) -> None:
-    path = tmp_path / "fencing.json"
-    BRIEF.write(path)
-    assert read_fencing_brief(path) == BRIEF
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert json.loads(path.read_text())["bmc"]["password"] == "hidden-password"
-    assert read_fencing_brief(tmp_path / "none") is None
