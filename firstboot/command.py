@@ -247,9 +247,11 @@ def _fence_peer(arguments: argparse.Namespace) -> int:
     if arguments.heartbeat is not None:
         if arguments.heartbeat != peer.peer:
             raise NodeError(f"this node fences {peer.peer}, and was asked to fence {arguments.heartbeat}")
-        # Also where DRBD's handler never came so far: what it freezes, only the unit lets go.
+        if fencing.fence("heartbeat", peer, places, resource, limit=fencing.HANDLER_LIMIT):
+            return FENCED
+        # Also where DRBD's handler never came, which would have.
         fencing.pursue()
-        return FENCED if fencing.fence("heartbeat", peer, places, resource, limit=fencing.HANDLER_LIMIT) else 1
+        return 1
     if arguments.until_proven:
         fencing.fence("pursuit", peer, places, resource)
         return 0

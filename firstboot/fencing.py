@@ -50,10 +50,11 @@ few, and take about a second for one. No longer, or one node learns of an outage
 SWITCH_ON_LIMIT = 300.0
 """Seconds in which switching the peer on again is tried."""
 
-COMMAND = "/usr/bin/xenpair"
-
 UNIT = "xenpair-fencing.service"
 """Goes on where DRBD's handler ends: drbdadm kills a handler after 600 s (SLEEPS_VERY_LONG, drbd-utils)."""
+
+SWITCH_ON_UNIT = "xenpair-switch-on.service"
+"""Gives the peer its power back."""
 
 HANDLER_LIMIT = 240.0
 """Seconds that a handler takes at most: it may have to wait for another flight of that length before its own."""
@@ -333,8 +334,8 @@ def _note(places: Places, progress: FencingProgress) -> None:
 
 
 def _switch_on_later() -> None:
-    """In a process of its own: DRBD and heartbeat wait for the present one's end."""
-    start([COMMAND, "switch-on-peer"])
+    """By a unit of its own: DRBD and heartbeat wait for the present process's end."""
+    start(["systemctl", "restart", "--no-block", SWITCH_ON_UNIT])
 
 
 @contextmanager

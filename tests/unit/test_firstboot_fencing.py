@@ -11,6 +11,9 @@ from firstboot.brief import FencingBrief
 from firstboot.probe.drbd import DrbdState
 from tests.unit.fencing_rig import BACK, BMC, BRIEF, GONE_ON, LOST, Stage, controller, on_stage
 
+RESUME = ["drbdadm", "resume-io", "r0"]
+SWITCH_ON = ["systemctl", "restart", "--no-block", "xenpair-switch-on.service"]
+
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
@@ -21,7 +24,7 @@ def test_a_lost_peer_is_switched_off_and_on_again(stage: Stage, monkeypatch: pyt
     box = controller(monkeypatch, "on", "on", "off")
     assert stage.fence()
     assert box.orders == ["off"]
-    assert stage.started == [["/usr/bin/xenpair", "switch-on-peer"]]
+    assert stage.started == [SWITCH_ON]
     assert stage.status().state == "proven"
 
 
@@ -42,7 +45,7 @@ def test_a_peer_that_comes_back_after_the_order_and_goes_all_the_same_is_switche
     stage.time = 115
     box.answers = ["off"]
     assert stage.fence()
-    assert stage.started == [["/usr/bin/xenpair", "switch-on-peer"]]
+    assert stage.started == [SWITCH_ON]
 
 
 def test_an_order_of_long_ago_is_not_what_switched_the_peer_off(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +143,6 @@ def test_a_pursuit_that_comes_after_the_proof_shoots_nobody(stage: Stage, monkey
     assert stage.status().state == "proven"
 
 
-RESUME = ["drbdadm", "resume-io", "r0"]
 
 
 @pytest.mark.parametrize("requester", ["drbd", "pursuit", "heartbeat"])

@@ -91,12 +91,14 @@ def test_a_handler_fences_where_the_pursuit_cannot_be_started(monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("node")
-def test_heartbeats_request_starts_the_pursuit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_request_starts_the_pursuit_where_it_ends_without_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     done = flights(monkeypatch, proven=True)
     assert command.main(["fence-peer", "--heartbeat", "xen2"]) == 7
-    assert done == [START, "heartbeat"]
     assert command.main(["fence-peer", "--heartbeat", "xen3"]) == 1
-    assert done == [START, "heartbeat"]
+    assert done == ["heartbeat"]
+    done = flights(monkeypatch, proven=False)
+    assert command.main(["fence-peer", "--heartbeat", "xen2"]) == 1
+    assert done == ["heartbeat", START]
 
 
 @pytest.mark.usefixtures("node")
