@@ -8,6 +8,9 @@ from dataclasses import dataclass
 BLOCK = 4096
 """Bytes that one bit of DRBD's bitmap stands for (drbd_int.h, BM_BLOCK_SHIFT)."""
 
+SECTOR = 512
+"""Bytes: the unit of a size in sysfs and in DRBD's metadata, whatever a disk's own sectors are (linux/blk_types.h)."""
+
 _CHUNK = 1024
 """Bytes of a bitmap that are looked at as one number: most of a bitmap is zero, and is passed over at that step."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from config.door import Output, run
 from config.machine import Machine
+from firstboot.blocks import SECTOR
 from firstboot.errors import NodeError, ProbeError
 from firstboot.probe.disks import (
     LSBLK_COLUMNS,
@@ -168,7 +169,7 @@ def metadata(partition: str | Path) -> Metadata | None:
 def replicated_size() -> int:
     """Bytes of the replicated device, also where it is not Primary; 0 where it is not up."""
     try:
-        return int(Path("/sys/class/block", DRBD_DEVICE.name, "size").read_text()) * 512
+        return int(Path("/sys/class/block", DRBD_DEVICE.name, "size").read_text()) * SECTOR
     except FileNotFoundError:
         return 0
 

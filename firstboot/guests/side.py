@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from config.door import run
 from config.errors import CommandError
 from firstboot import observe
+from firstboot.blocks import SECTOR
 from firstboot.brief import Brief
 from firstboot.errors import StorageError
 from firstboot.guests import bell, groups, wire
@@ -23,8 +24,6 @@ GONE = "Failed to find logical volume"
 
 CHANGE_LIMIT = 180.0
 """Seconds for the peer to change something: longer than the door gives any program there, so that its word comes."""
-SECTOR = 512
-"""Bytes: the unit of a block device's size in sysfs, whatever its own sectors are (linux/blk_types.h, SECTOR_SHIFT)."""
 START_LIMIT = 480.0
 """Seconds for the peer to start a guest: it asks back first, and xl alone may take 300 (firstboot.guests.xl)."""
 

@@ -16,13 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from firstboot.blocks import BLOCK, Blocks
+from firstboot.blocks import BLOCK, SECTOR, Blocks
 from firstboot.errors import ProbeError
 
 SUPERBLOCK = 4096
 """Bytes: the last whole 4 KiB of the partition, with internal metadata."""
 
-_SECTOR = 512
 _MAGICS = (0x8374026B, 0x8374026C)
 """DRBD_MD_MAGIC_08, and DRBD_MD_MAGIC_84_UNCLEAN: the log has to be applied."""
 _AL_DISABLED = 1 << 8
@@ -78,10 +77,10 @@ def parse_superblock(data: bytes, start: int) -> Layout:
     if magic not in _MAGICS or bytes_per_bit != BLOCK or not bitmap < log < 0:
         raise ProbeError(f"there is no metadata of DRBD 8.4 at byte {start}: magic {magic:#x}")
     return Layout(
-        log_start=start + log * _SECTOR,
+        log_start=start + log * SECTOR,
         log_size=stripes * stripe_blocks * 4096,
-        bitmap_start=start + bitmap * _SECTOR,
-        blocks=-(-size * _SECTOR // BLOCK),
+        bitmap_start=start + bitmap * SECTOR,
+        blocks=-(-size * SECTOR // BLOCK),
         log_disabled=bool(flags & _AL_DISABLED),
     )
 

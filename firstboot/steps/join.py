@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from config.door import run, write_file
 from firstboot import observe
+from firstboot.blocks import SECTOR
 from firstboot.errors import StorageError
 from firstboot.join.agent import JoinAgent, JoinTerms
 from firstboot.join.facts import Facts, JoinRecord
@@ -85,7 +86,7 @@ def _state_facts(work: Work) -> Facts:
     if device is None or not (up or metadata):
         raise StorageError("the backing device and its metadata are gone since the disks step", hint="see `dmesg`")
     fresh = metadata is not None and metadata.fresh
-    used = metadata.la_size * 512 if metadata else observe.replicated_size()
+    used = metadata.la_size * SECTOR if metadata else observe.replicated_size()
     run(["modprobe", "drbd"])
     return Facts(
         node=node.me.name,

@@ -143,8 +143,6 @@ def test_a_pursuit_that_comes_after_the_proof_shoots_nobody(stage: Stage, monkey
     assert stage.status().state == "proven"
 
 
-
-
 @pytest.mark.parametrize("requester", ["drbd", "pursuit", "heartbeat"])
 def test_the_flight_itself_lets_go_and_nobody_else_does_meanwhile(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, requester: str
