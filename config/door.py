@@ -83,7 +83,7 @@ def run(
         stdout, stderr = process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
         kill_group(process, patience=0 if forsake else None)
-        stderr = _last_words(process)
+        stderr = "" if forsake else _last_words(process)
         raise CommandError(args, None, _blotted(stderr, blot), what=f"no end after {timeout:.0f} s, killed") from None
     except BaseException:
         kill_group(process)
