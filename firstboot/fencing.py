@@ -92,12 +92,14 @@ def hears_peer(state: DrbdState) -> bool:
     return state.peer_role in ("Primary", "Secondary")
 
 
-def awaits_proof(state: DrbdState, *, parted: bool) -> bool:
-    """Whether I/O is frozen until the peer is proven off. Without data of its own it waits for the peer itself.
+def frozen(state: DrbdState) -> bool:
+    """Whether I/O is frozen that could go on alone. Without data of its own this side waits for the peer itself."""
+    return state.suspended and state.disk in PROMOTABLE
 
-    parted: a split brain has been noticed; then it waits for a word that no proof can replace.
-    """
-    return state.suspended and state.disk in PROMOTABLE and not parted
+
+def awaits_proof(state: DrbdState, places: Places) -> bool:
+    """Whether I/O is frozen until the peer is proven off. After a split brain no proof will do, only a word."""
+    return frozen(state) and not places.split_brain.exists()
 
 
 def pursue() -> None:
@@ -138,7 +140,7 @@ def fence(
                 look,
                 waited=max(0.0, now() - answers_since),
                 connected=hears_peer(state),
-                frozen=awaits_proof(state, parted=places.split_brain.exists()),
+                frozen=awaits_proof(state, places),
                 confirmed=places.confirmation.exists(),
                 proven=places.fencing_proof.exists(),
                 ordered=now() - ordered_at if look.ordered is not None else None,
@@ -197,7 +199,7 @@ def switch_on(brief: FencingBrief, places: Places, *, pause: Callable[[float], N
     Raises BmcError where that does not happen within SWITCH_ON_LIMIT.
     """
     bmc, begun = bmc_of(brief.bmc), now()
-    while awaits_proof(observe.drbd(), parted=places.split_brain.exists()) and now() - begun < SWITCH_ON_LIMIT / 2:
+    while awaits_proof(observe.drbd(), places) and now() - begun < SWITCH_ON_LIMIT / 2:
         pause(POLL)
     while True:
         try:
@@ -301,7 +303,7 @@ def _let_go(resource: str, places: Places) -> None:
     it, alone, for all who ask. A promotion asks as well, with nothing frozen.
     """
     state = observe.drbd()
-    if awaits_proof(state, parted=places.split_brain.exists()) and not hears_peer(state):
+    if awaits_proof(state, places) and not hears_peer(state):
         run(["drbdadm", "resume-io", resource])
 
 

@@ -162,7 +162,7 @@ def fencing_status(drbd: DrbdState, places: Places) -> FencingStatus:
     if brief is None:
         return FencingStatus("unknown", "first boot has not come that far")
     connected = hears_peer(drbd)
-    if awaits_proof(drbd, parted=places.split_brain.exists()) and not connected and not in_flight(places):
+    if awaits_proof(drbd, places) and not connected and not in_flight(places):
         return FencingStatus("unready", f"I/O is frozen and nobody asks for proof: `systemctl start {UNIT}`")
     progress = read_fencing_progress(places)
     if not connected and progress is not None and progress.state != "withdrawn":

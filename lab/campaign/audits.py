@@ -11,7 +11,7 @@ from lab.guest import Answer, Entry
 _CHANGE = re.compile(r"\b(role|peer|conn|disk|pdsk|susp)\( (\S+) -> (\S+) \)")
 _BOOT = re.compile(r"^-- Boot |\bkernel: Linux version \d")
 _FENCED = re.compile(
-    r"fence-peer helper returned 7 \(peer was stonithed\)|xenpair\[\d+\]: fencing: proven: \S+ is off by "
+    r"fence-peer helper returned 7 \(peer was stonithed\)|xenpair\[\d+\]: fencing: proven: \S+ is off by its BMC"
 )
 """The kernel's word for it, and ours: the flight that has the proof lets frozen I/O go before the handler ends."""
 _TALKS = (

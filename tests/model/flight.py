@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, STRIKE, State, awaits_proof, hears_peer
+from firstboot.fencing import NEVER, POLL, RETRY, SAME_INCIDENT, STRIKE, State, frozen, hears_peer
 from firstboot.plan.fencing import (
     AskPower,
     Hold,
@@ -98,7 +98,7 @@ class Pilot:
                     site.progress = "proven"
                     site.struck_at = None
                     state = site.view()
-                    if awaits_proof(state, parted=False) and not hears_peer(state):
+                    if frozen(state) and not hears_peer(state):
                         yield Call.LET_GO
                     if ours:
                         site.switch_on_later()
@@ -126,7 +126,7 @@ class Pilot:
         return Look(
             waited=max(0.0, now - self.answers_since),
             connected=connected,
-            frozen=awaits_proof(state, parted=False),
+            frozen=frozen(state),
             confirmed=site.confirmation is not None,
             proven=site.proof is not None,
             power=self.power,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from firstboot.fencing import HANDLER_LIMIT, POLL, RETRY, SWITCH_ON_LIMIT, State, awaits_proof, hears_peer
+from firstboot.fencing import HANDLER_LIMIT, POLL, RETRY, SWITCH_ON_LIMIT, State, frozen, hears_peer
 from firstboot.plan.fencing import Requester, Terms
 from firstboot.plan.replication import DeclareEqual, InitialSync, Promote, Up
 from firstboot.probe.drbd import DrbdState
@@ -298,7 +298,7 @@ class Node:
         def process() -> Process:
             yield 0.3 + 2.7 * self.world.fraction()
             proven = yield from self.fence("pursuit", None)
-            if proven and self.world.unit_lets_go and awaits_proof(self.view(), parted=False):
+            if proven and self.world.unit_lets_go and frozen(self.view()):
                 yield from self.drbd.resume_io()
             self.unit_runs = False
 
@@ -352,7 +352,7 @@ class Node:
 
         def process() -> Process:
             begun = self.clock.now
-            while awaits_proof(self.view(), parted=False) and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
+            while frozen(self.view()) and self.clock.now - begun < SWITCH_ON_LIMIT / 2:
                 yield POLL
             while True:
                 power = None

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from config.loader import load
 from config.model import Cluster
+from tests.unit import fencing_rig
 from tests.unit.bmc_rig import Rig, down_lab, running
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -59,3 +60,9 @@ def off(real_programs: None, tmp_path: Path, cluster: Cluster, monkeypatch: pyte
 def rig(off: Rig) -> Rig:
     """The same, with nodes and BMCs that run."""
     return running(off)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fencing_rig.Stage:
+    """A flight of fencing."""
+    return fencing_rig.on_stage(tmp_path, monkeypatch)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from firstboot import fencing
 from firstboot.brief import FencingBrief
 from firstboot.probe.drbd import DrbdState
-from tests.unit.fencing_rig import BACK, BMC, BRIEF, GONE_ON, LOST, Stage, controller, on_stage
+from tests.unit.fencing_rig import BACK, BMC, BRIEF, GONE_ON, LOST, Stage, controller
 
 RESUME = ["drbdadm", "resume-io", "r0"]
 SWITCH_ON = ["systemctl", "restart", "--no-block", "xenpair-switch-on.service"]
-
-
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return on_stage(tmp_path, monkeypatch)
 
 
 def test_a_lost_peer_is_switched_off_and_on_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +14,9 @@ from firstboot.brief import FencingBrief
 from firstboot.errors import BmcError
 from firstboot.places import Places
 from firstboot.plan.fencing import GRACE
-from tests.unit.fencing_rig import BMC, Controller, Stage, controller, on_stage
+from tests.unit.fencing_rig import BMC, Controller, Stage, controller
 
 SECOND_BRIEF = FencingBrief("xen1", 20, power_on=True, bmc=BMC)
-
-
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return on_stage(tmp_path, monkeypatch)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,11 @@ import pytest
 from config import door
 from config.errors import CommandError
 from firstboot import command, fencing, status
-from firstboot.brief import Brief, FencingBrief
+from firstboot.brief import Brief
 from firstboot.places import Places
-from firstboot.probe.drbd import DrbdState
+from tests.unit.fencing_rig import LOST, NO_BMC
 
-FROZEN = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "DUnknown", suspended=True)
-STARVED = DrbdState("WFConnection", "Primary", "Unknown", "Inconsistent", "DUnknown", suspended=True)
+STARVED = replace(LOST, disk="Inconsistent")
 START = ["systemctl", "start", "--no-block", "xenpair-fencing.service"]
 
 PLUGIN = Path(__file__).resolve().parents[2] / "templates/stonith/xenpair"
@@ -52,7 +52,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """A node whose peer has no BMC, with the doors to the machine closed."""
     places = Places(tmp_path)
     Brief("xen1", "xen2", True, "r0", "data").write(places.brief)
-    FencingBrief("xen2", 0, power_on=True, bmc=None).write(places.fencing)
+    NO_BMC.write(places.fencing)
     monkeypatch.setattr(command, "Places", lambda: places)
     monkeypatch.setattr(command, "log_to_journal", lambda: None)
     monkeypatch.setattr("os.geteuid", lambda: 0)
@@ -110,9 +110,9 @@ def test_the_pursuit_ends_in_order_whatever_comes_of_its_flight(monkeypatch: pyt
 
 
 def test_status_says_when_nobody_asks(node: Places) -> None:
-    alone = status.fencing_status(FROZEN, node)
+    alone = status.fencing_status(LOST, node)
     assert alone.state == "unready"
     assert "nobody asks" in alone.reason
     assert status.fencing_status(STARVED, node).state == "by-hand"
     with fencing._single_flight(node):
-        assert status.fencing_status(FROZEN, node).state == "by-hand"
+        assert status.fencing_status(LOST, node).state == "by-hand"

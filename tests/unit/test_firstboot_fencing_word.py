@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +10,7 @@ from config.door import Output
 from firstboot import fencing
 from firstboot.errors import FencingError
 from firstboot.probe.drbd import DrbdState
-from tests.unit.fencing_rig import BACK, BRIEF, LOST, NO_BMC, Stage, controller, on_stage
-
-
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return on_stage(tmp_path, monkeypatch)
+from tests.unit.fencing_rig import BACK, BRIEF, LOST, NO_BMC, Stage, controller
 
 
 def test_without_a_bmc_the_administrators_word_counts_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,13 @@ import pytest
 
 from config.errors import CommandError
 from firstboot import observe, status
-from firstboot.brief import Brief, FencingBrief
+from firstboot.brief import Brief
 from firstboot.places import Places
 from firstboot.probe.drbd import DrbdState
+from tests.unit.fencing_rig import LOST, NO_BMC
 
 BRIEF = Brief("xen1", "xen2", True, "r0", "data")
-FENCING = FencingBrief("xen2", 0, power_on=True, bmc=None)
 WHOLE = DrbdState("Connected", "Primary", "Primary", "UpToDate", "UpToDate")
-LOST = DrbdState("WFConnection", "Primary", "Unknown", "UpToDate", "DUnknown", suspended=True)
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_an_lvm_that_does_not_answer_although_nothing_is_frozen_is_an_error(
 
 def test_a_split_brain_is_not_sent_to_fencing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its I/O is frozen, and nothing that fencing proves would end that."""
-    FENCING.write(places.fencing)
+    NO_BMC.write(places.fencing)
     places.split_brain.parent.mkdir(parents=True)
     assert status.fencing_status(LOST, places).state == "unready"
     places.split_brain.write_text("{}")
